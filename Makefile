@@ -1,0 +1,44 @@
+# make demo and make test need nothing but Go; the rest of the targets follow
+# from them.
+export CGO_ENABLED = 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+TOOL = go tool -modfile=internal/tools/go.mod
+FUZZTIME ?= 10s
+
+.PHONY: build run demo test race lint fuzz bench clean
+
+build: ## the binary, bin/usher
+	go build -trimpath -ldflags '-s -w -X usher/internal/cli.version=$(VERSION)' -o bin/usher .
+
+run: build ## the daemon in the foreground
+	bin/usher serve
+
+demo: build ## the whole story, in namespaces of its own
+	go build -trimpath -o bin/demo/ ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup
+	testdata/demo/demo.sh bin/usher bin/demo
+
+test: ## every test
+	go test ./...
+
+race: ## every test with the race detector; needs a C compiler
+	CGO_ENABLED=1 go test -race ./...
+
+lint: ## formatting, vet on both systems, staticcheck, tidiness
+	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
+	go vet ./... ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup
+	GOOS=darwin go vet ./...
+	go fix -diff ./...
+	go mod tidy -diff
+	$(TOOL) staticcheck ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for target in $$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed 's/func //' | sort -u); do \
+	  dir=$$(dirname $$(grep -rlE --include='*_test.go' "^func $$target\(" . | head -n 1)); \
+	  echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
+	done
+
+bench: ## the benchmarks of the parts
+	go test -run '^$$' -bench . -benchmem ./registry/... ./balancer/... ./proxy/... ./internal/dns/...
+
+clean:
+	rm -rf bin
