@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"hash/fnv"
+	"iter"
+	"math/big"
+	"net/netip"
+)
+
+// An IPRange is a service CIDR, or another range that addresses are given
+// from. Addresses are numbered by their offset from the network address.
+type IPRange struct {
+	prefix netip.Prefix
+	last   uint64 // offset of the last usable address
+	static uint64 // offset of the last address of the static band; 0: there is none
+}
+
+// NewIPRange returns the range of prefix with the bands of KEP-3070: the
+// lowest min(max(16, size/16), 256) addresses are for people who ask for one,
+// and given to others only when the rest is full.
+func NewIPRange(prefix netip.Prefix) IPRange {
+	prefix = prefix.Masked()
+	hostBits := prefix.Addr().BitLen() - prefix.Bits()
+	size := uint64(1) << min(hostBits, 62) // of a huge range, the part that is used
+	r := IPRange{prefix: prefix, last: size - 1}
+	if prefix.Addr().Is4() && r.last > 0 {
+		r.last-- // the broadcast address
+	}
+	if size > 16 {
+		r.static = min(max(16, size/16), 256)
+	}
+	return r
+}
+
+// Prefix returns the range as a CIDR.
+func (r IPRange) Prefix() netip.Prefix { return r.prefix }
+
+// Contains reports whether addr is an address of the range that may be given:
+// not the network address and, in IPv4, not the broadcast address.
+func (r IPRange) Contains(addr netip.Addr) bool {
+	if !r.prefix.Contains(addr) {
+		return false
+	}
+	base, n := toInt(r.prefix.Addr()), toInt(addr)
+	n.Sub(n, base)
+	return n.IsUint64() && n.Uint64() >= 1 && n.Uint64() <= r.last
+}
+
+// At returns the address at offset, which must be at most that of the last.
+func (r IPRange) At(offset uint64) netip.Addr {
+	n := toInt(r.prefix.Addr())
+	n.Add(n, new(big.Int).SetUint64(offset))
+	if r.prefix.Addr().Is4() {
+		return netip.AddrFrom4([4]byte(n.FillBytes(make([]byte, 4))))
+	}
+	return netip.AddrFrom16([16]byte(n.FillBytes(make([]byte, 16))))
+}
+
+// Candidates returns every address of the range once, in the order in which
+// to try them for the owner: the dynamic band from a place that depends on
+// the owner alone, so that the same manifest gets the same address on every
+// machine where that is free, and then the static band.
+func (r IPRange) Candidates(owner string) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		h := fnv.New64a()
+		h.Write([]byte(owner))
+		dynamic := r.last - r.static
+		for band, size := range []uint64{dynamic, r.static} {
+			base := r.static + 1
+			if band == 1 {
+				base = 1
+			}
+			for i := range size {
+				if !yield(r.At(base + (h.Sum64()+i)%size)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func toInt(a netip.Addr) *big.Int { return new(big.Int).SetBytes(a.AsSlice()) }

@@ -1,0 +1,112 @@
+package registry
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	kjson "sigs.k8s.io/json"
+	"sigs.k8s.io/yaml"
+)
+
+// Encode writes obj as it is kept in etcd: JSON without the resourceVersion,
+// which is the revision of its key there.
+func Encode(obj Object) ([]byte, error) {
+	kept := obj.DeepCopyObject().(Object)
+	kept.SetResourceVersion("")
+	kept.GetObjectKind().SetGroupVersionKind(KindOf(obj).GroupVersionKind)
+	value, err := json.Marshal(kept)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", KeyOf(obj), err)
+	}
+	return value, nil
+}
+
+// Decode reads the value of key at an etcd revision. A value that is not a
+// valid object of that key yields an error, never a panic. Fields that this
+// version does not know are ignored: a newer one may have written them.
+func Decode(key Key, value []byte, revision int64) (obj Object, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			obj, err = nil, fmt.Errorf("decode %s: panic: %v", key, r)
+		}
+	}()
+	obj = key.Kind.New()
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(value, obj); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", key, err)
+	}
+	if gvk := obj.GetObjectKind().GroupVersionKind(); gvk != key.Kind.GroupVersionKind {
+		return nil, fmt.Errorf("decode %s: the value is a %s", key, gvk)
+	}
+	if got := KeyOf(obj); got != key {
+		return nil, fmt.Errorf("decode %s: the value names itself %s", key, got)
+	}
+	if errs := Validate(obj); len(errs) > 0 {
+		return nil, fmt.Errorf("decode %s: %w", key, errs.ToAggregate())
+	}
+	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
+	return obj, nil
+}
+
+// DecodeStrict reads an object of kind k from a JSON or YAML document. Unknown
+// and duplicate fields are errors, all reported at once, in the words of
+// Kubernetes' API server. A document may leave its kind out.
+func DecodeStrict(k *Kind, document []byte) (Object, error) {
+	wrong := func(err error) error {
+		return fmt.Errorf("%s in version %q cannot be handled as a %s: %w", k.Kind, k.GroupVersion(), k.Kind, err)
+	}
+	data, err := toJSON(document)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	if string(data) == "null" {
+		return nil, wrong(errors.New("the document is empty"))
+	}
+	var meta metav1.TypeMeta
+	if err := json.Unmarshal(data, &meta); err != nil {
+		return nil, wrong(err)
+	}
+	if gvk := meta.GroupVersionKind(); !gvk.Empty() && gvk != k.GroupVersionKind {
+		return nil, fmt.Errorf("%s in version %q cannot be handled as a %s in version %q",
+			meta.Kind, meta.APIVersion, k.Kind, k.GroupVersion())
+	}
+	obj := k.New()
+	strict, err := kjson.UnmarshalStrict(data, obj)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	if len(strict) > 0 {
+		return nil, wrong(runtime.NewStrictDecodingError(strict))
+	}
+	obj.GetObjectKind().SetGroupVersionKind(k.GroupVersionKind)
+	return obj, nil
+}
+
+// toJSON returns a document as JSON. What is JSON already stays as it is: YAML
+// does not know all of JSON's escapes.
+func toJSON(document []byte) ([]byte, error) {
+	if json.Valid(document) {
+		return document, nil
+	}
+	var one []byte
+	for r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(document))); ; {
+		next, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			return yaml.YAMLToJSONStrict(one)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if one != nil {
+			return nil, errors.New("there is more than one document")
+		}
+		one = next
+	}
+}

@@ -1,0 +1,52 @@
+package registry
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// A FrontendKey identifies a Frontend: one VIP, port and protocol.
+type FrontendKey struct {
+	Address  netip.Addr // the ClusterIP
+	Port     uint16
+	Protocol corev1.Protocol // TCP or UDP
+}
+
+// AddrPort returns the VIP and port.
+func (k FrontendKey) AddrPort() netip.AddrPort { return netip.AddrPortFrom(k.Address, k.Port) }
+
+func (k FrontendKey) String() string { return fmt.Sprintf("%s/%s", k.AddrPort(), k.Protocol) }
+
+// A Frontend is one VIP, port and protocol that the proxy serves. It is
+// immutable.
+type Frontend struct {
+	FrontendKey
+	Service  types.NamespacedName
+	PortName string
+
+	// Backends are what a Picker may choose from, ordered by address. Without
+	// any the Frontend refuses connections.
+	Backends []Backend
+
+	// Draining are the terminating endpoints that still serve. They get
+	// nothing new, and keep the UDP flows they have.
+	Draining []Backend
+}
+
+// A Backend is one address and port that a Frontend may pick. It is
+// comparable.
+type Backend struct {
+	Address netip.AddrPort
+	Pod     string // the Pod behind the endpoint, in the Service's namespace; "" when unknown
+	Node    string // the node the endpoint is on; "" when unknown
+}
+
+// Equal reports whether f and g serve the same thing in the same way.
+func (f *Frontend) Equal(g *Frontend) bool {
+	return f.FrontendKey == g.FrontendKey && f.Service == g.Service && f.PortName == g.PortName &&
+		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining)
+}

@@ -1,0 +1,297 @@
+package registry
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Values of the label endpointslice.kubernetes.io/managed-by on the slices
+// that the Store derives. Kubernetes' controllers use them.
+const (
+	managedBySelector  = "endpointslice-controller.k8s.io"
+	managedByMirroring = "endpointslicemirroring-controller.k8s.io"
+
+	labelSkipMirror = "endpointslice.kubernetes.io/skip-mirror"
+)
+
+// maxEndpointsPerSlice is the default of Kubernetes' controller.
+const maxEndpointsPerSlice = 100
+
+// IsDerived reports whether obj is an EndpointSlice that the Store derived
+// from other objects. It is in no etcd and cannot be written.
+func IsDerived(obj Object) bool {
+	if _, ok := obj.(*discoveryv1.EndpointSlice); !ok {
+		return false
+	}
+	switch obj.GetLabels()[discoveryv1.LabelManagedBy] {
+	case managedBySelector, managedByMirroring:
+		return true
+	}
+	return false
+}
+
+// A slicePlan collects the endpoints that share a slice: those of one address
+// family with the same ports.
+type slicePlan struct {
+	addressType discoveryv1.AddressType
+	ports       []discoveryv1.EndpointPort
+	endpoints   []discoveryv1.Endpoint
+}
+
+// wantSlices returns the EndpointSlices that follow from the selector of svc
+// or, when it has none, from the Endpoints object of the same name.
+func (tx *transaction) wantSlices(svc *corev1.Service) []*discoveryv1.EndpointSlice {
+	switch {
+	case svc == nil || svc.Spec.Type == corev1.ServiceTypeExternalName:
+		return nil
+	case HasSelector(svc):
+		return tx.buildSlices(svc, managedBySelector, tx.planFromPods(svc))
+	}
+	eps, _ := first(tx.txn, Endpoints.Resource, byID, objectID(svc.Namespace, svc.Name)).(*corev1.Endpoints)
+	if eps == nil || eps.Labels[labelSkipMirror] == "true" {
+		return nil
+	}
+	return tx.buildSlices(svc, managedByMirroring, planFromEndpoints(eps))
+}
+
+// planFromPods groups the selected Pods by the ports they serve: a named
+// targetPort may be another number on each Pod.
+func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
+	families := ipFamilies(svc)
+	plans := make(map[string]*slicePlan)
+	for _, family := range families {
+		// A selector that matches nothing yields one slice without endpoints.
+		planFor(plans, family, nil)
+	}
+	for _, pod := range slices.SortedFunc(podsSelected(tx.txn, svc.Namespace, svc.Spec.Selector),
+		func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
+		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			continue
+		}
+		for _, ip := range podIPs(pod) {
+			addr, ok := parseAddr(ip)
+			family := corev1.IPv6Protocol
+			if addr.Is4() {
+				family = corev1.IPv4Protocol
+			}
+			if !ok || !slices.Contains(families, family) {
+				continue
+			}
+			plan := planFor(plans, family, podPorts(svc, pod))
+			plan.endpoints = append(plan.endpoints, podEndpoint(svc, pod, addr.String()))
+		}
+	}
+	var list []*slicePlan
+	for _, key := range slices.Sorted(maps.Keys(plans)) {
+		plan := plans[key]
+		// The placeholder goes once a family has any endpoint.
+		if len(plan.endpoints) > 0 || !slices.ContainsFunc(slices.Collect(maps.Values(plans)), func(p *slicePlan) bool {
+			return p.addressType == plan.addressType && len(p.endpoints) > 0
+		}) {
+			list = append(list, plan)
+		}
+	}
+	return list
+}
+
+func planFor(plans map[string]*slicePlan, family corev1.IPFamily, ports []discoveryv1.EndpointPort) *slicePlan {
+	var key strings.Builder
+	key.WriteString(string(family))
+	for _, p := range ports {
+		fmt.Fprintf(&key, ",%s/%d/%s", *p.Name, *p.Port, *p.Protocol)
+	}
+	if plans[key.String()] == nil {
+		plans[key.String()] = &slicePlan{addressType: discoveryv1.AddressType(family), ports: ports}
+	}
+	return plans[key.String()]
+}
+
+// ipFamilies returns the address families of the endpoints of svc.
+func ipFamilies(svc *corev1.Service) []corev1.IPFamily {
+	if len(svc.Spec.IPFamilies) == 0 {
+		return []corev1.IPFamily{corev1.IPv4Protocol}
+	}
+	return svc.Spec.IPFamilies
+}
+
+// podPorts resolves the ports of svc on pod. A port that the Pod does not
+// have is left out.
+func podPorts(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
+	var ports []discoveryv1.EndpointPort
+	for i := range svc.Spec.Ports {
+		p := &svc.Spec.Ports[i]
+		number := TargetPort(p, pod)
+		if number == 0 {
+			continue
+		}
+		ports = append(ports, discoveryv1.EndpointPort{
+			Name: &p.Name, Protocol: &p.Protocol, Port: &number, AppProtocol: p.AppProtocol,
+		})
+	}
+	return ports
+}
+
+// TargetPort returns the number of the Service port p on pod, or 0 when pod
+// has no port of the wanted name and protocol.
+func TargetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
+	if p.TargetPort.Type == 0 { // an integer
+		if p.TargetPort.IntVal == 0 {
+			return p.Port
+		}
+		return p.TargetPort.IntVal
+	}
+	containers := slices.Clone(pod.Spec.Containers)
+	for _, c := range pod.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			containers = append(containers, c)
+		}
+	}
+	for _, c := range containers {
+		for _, cp := range c.Ports {
+			protocol := cmp.Or(cp.Protocol, corev1.ProtocolTCP)
+			if cp.Name == p.TargetPort.StrVal && protocol == p.Protocol {
+				return cp.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// podEndpoint writes pod as an endpoint of svc.
+func podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip string) discoveryv1.Endpoint {
+	serving := IsPodReady(pod)
+	terminating := pod.DeletionTimestamp != nil
+	ready := svc.Spec.PublishNotReadyAddresses || serving && !terminating
+	e := discoveryv1.Endpoint{
+		Addresses:  []string{ip},
+		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
+		TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
+	}
+	if pod.Spec.NodeName != "" {
+		e.NodeName = &pod.Spec.NodeName
+	}
+	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == svc.Name {
+		e.Hostname = &pod.Spec.Hostname
+	}
+	return e
+}
+
+// IsPodReady reports whether the Ready condition of pod is true.
+func IsPodReady(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// planFromEndpoints mirrors a legacy Endpoints object, a slice for each of its
+// subsets and address families.
+func planFromEndpoints(eps *corev1.Endpoints) []*slicePlan {
+	var plans []*slicePlan
+	for i := range eps.Subsets {
+		subset := &eps.Subsets[i]
+		var ports []discoveryv1.EndpointPort
+		for j := range subset.Ports {
+			p := &subset.Ports[j]
+			protocol := cmp.Or(p.Protocol, corev1.ProtocolTCP)
+			ports = append(ports, discoveryv1.EndpointPort{
+				Name: &p.Name, Protocol: &protocol, Port: &p.Port, AppProtocol: p.AppProtocol,
+			})
+		}
+		for _, addressType := range []discoveryv1.AddressType{discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6} {
+			plan := &slicePlan{addressType: addressType, ports: ports}
+			plan.mirror(subset.Addresses, true)
+			plan.mirror(subset.NotReadyAddresses, false)
+			if len(plan.endpoints) > 0 {
+				plans = append(plans, plan)
+			}
+		}
+	}
+	return plans
+}
+
+func (p *slicePlan) mirror(addresses []corev1.EndpointAddress, ready bool) {
+	for _, a := range addresses {
+		addr, ok := parseAddr(a.IP)
+		if !ok || addr.Is4() != (p.addressType == discoveryv1.AddressTypeIPv4) {
+			continue
+		}
+		e := discoveryv1.Endpoint{
+			Addresses:  []string{addr.String()},
+			Conditions: discoveryv1.EndpointConditions{Ready: &ready},
+			TargetRef:  a.TargetRef, NodeName: a.NodeName,
+		}
+		if a.Hostname != "" {
+			e.Hostname = &a.Hostname
+		}
+		p.endpoints = append(p.endpoints, e)
+	}
+}
+
+// buildSlices writes plans as the EndpointSlices of svc. The same plans yield
+// the same names.
+func (tx *transaction) buildSlices(svc *corev1.Service, managedBy string, plans []*slicePlan) []*discoveryv1.EndpointSlice {
+	labels := maps.Clone(svc.Labels)
+	if labels == nil {
+		labels = make(map[string]string)
+	}
+	labels[discoveryv1.LabelServiceName] = svc.Name
+	labels[discoveryv1.LabelManagedBy] = managedBy
+	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+		labels[labelHeadless] = ""
+	}
+	var list []*discoveryv1.EndpointSlice
+	for i, plan := range plans {
+		chunks := slices.Collect(slices.Chunk(plan.endpoints, maxEndpointsPerSlice))
+		if len(chunks) == 0 {
+			chunks = append(chunks, []discoveryv1.Endpoint{})
+		}
+		for j, endpoints := range chunks {
+			name, uid := tx.sliceName(svc, fmt.Sprintf("%s/%d/%d", plan.addressType, i, j))
+			s := EndpointSlices.New().(*discoveryv1.EndpointSlice)
+			s.ObjectMeta = metav1.ObjectMeta{
+				Name: name, GenerateName: svc.Name + "-", Namespace: svc.Namespace, UID: uid,
+				CreationTimestamp: svc.CreationTimestamp, Labels: labels,
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, Services.GroupVersionKind)},
+			}
+			s.AddressType, s.Endpoints, s.Ports = plan.addressType, endpoints, plan.ports
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// sliceName returns a name and a UID that depend on svc and part alone, unless
+// a slice written by hand has the name already.
+func (tx *transaction) sliceName(svc *corev1.Service, part string) (string, types.UID) {
+	const alphabet = "bcdfghjklmnpqrstvwxz2456789" // Kubernetes' own for generated names
+	base := svc.Name
+	if len(base) > 57 {
+		base = base[:57]
+	}
+	for salt := 0; ; salt++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s/%d", svc.Namespace, svc.Name, svc.UID, part, salt))
+		n := binary.BigEndian.Uint64(sum[:])
+		suffix := make([]byte, 5)
+		for i := range suffix {
+			suffix[i] = alphabet[n%uint64(len(alphabet))]
+			n /= uint64(len(alphabet))
+		}
+		name := base + "-" + string(suffix)
+		was, _ := first(tx.txn, EndpointSlices.Resource, byID, objectID(svc.Namespace, name)).(Object)
+		if was == nil || IsDerived(was) {
+			id, _ := uuid.FromBytes(sum[8:24])
+			return name, types.UID(id.String())
+		}
+	}
+}
