@@ -1,0 +1,112 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Supervision of the embedded server.
+const (
+	minRestart = 50 * time.Millisecond
+	maxRestart = 5 * time.Second
+	steady     = 5 * time.Second // a run of this length starts the back-off anew
+)
+
+// Supervise runs command, which has to call RunServer, in a child process
+// until ctx is done, and starts it again when it ends. Its own end it reports
+// to log alone: what the child does never stops the caller.
+//
+// The child ends with this process, however that ends: its standard input is
+// a pipe from here. (Linux' parent death signal would follow the thread that
+// started it, and other systems have none.)
+func Supervise(ctx context.Context, command func() *exec.Cmd, log *slog.Logger) error {
+	wait := minRestart
+	for {
+		start, ready := time.Now(), false
+		err := runChild(ctx, command(), log, func() {
+			ready = true
+			log.Info("the embedded etcd is ready", "after", time.Since(start).Round(time.Millisecond))
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		// One that was killed while all was well is needed again at once. One
+		// that ends by itself would do so again: its disk may be full.
+		if ready && wasKilled(err) || time.Since(start) > steady {
+			wait = minRestart
+		}
+		log.Warn("the embedded etcd ended; services go on", "error", err, "restart", wait)
+		select {
+		case <-time.After(wait):
+			wait = min(2*wait, maxRestart)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// runChild runs the child once and waits for its end.
+func runChild(ctx context.Context, cmd *exec.Cmd, log *slog.Logger, ready func()) error {
+	parent, err := cmd.StdinPipe()
+	if err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	// Its own process group: Ctrl-C on a terminal is for the parent, which
+	// ends the child after everything that writes to it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	exited := make(chan struct{})
+	var stopping sync.WaitGroup
+	stopping.Go(func() { stopChild(ctx, parent, cmd.Process, exited) })
+	relay(stderr, log, ready) // the pipe is at its end when the child is
+	err = cmd.Wait()
+	close(exited)
+	stopping.Wait()
+	if err == nil {
+		return errors.New("exit status 0")
+	}
+	return err
+}
+
+// stopChild ends the child when ctx is done: in order, or by force when that
+// takes too long. It returns when the child has ended.
+func stopChild(ctx context.Context, parent io.Closer, child *os.Process, exited <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-exited:
+		return
+	}
+	parent.Close()
+	force := time.NewTimer(stopGrace + time.Second)
+	defer force.Stop()
+	select {
+	case <-force.C:
+		child.Kill()
+		<-exited
+	case <-exited:
+	}
+}
+
+// wasKilled reports whether the child was ended by somebody else.
+func wasKilled(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
