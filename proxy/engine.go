@@ -1,0 +1,28 @@
+package proxy
+
+import (
+	"context"
+
+	"usher/registry"
+)
+
+// An engine opens listeners and moves the bytes that come in by them. The
+// portable one uses goroutines and the net package.
+type engine interface {
+	// listen opens a listener for f at an address.
+	listen(f *frontend, at ListenAddr) (listener, error)
+
+	// run does what the engine has to do besides its listeners, until ctx is
+	// done. Then it ends all connections and waits for everything it started.
+	run(ctx context.Context) error
+}
+
+// A listener is open for one Frontend at one address.
+type listener interface {
+	// update is called when the Backends of the Frontend have changed: its
+	// Picker has the new ones already.
+	update(*registry.Frontend)
+
+	// close stops listening. TCP connections go on, flows end.
+	close()
+}

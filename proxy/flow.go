@@ -1,0 +1,155 @@
+package proxy
+
+import (
+	"container/list"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"usher/registry"
+)
+
+// A flow is the conversation of one client with one Backend: a socket that is
+// connected to the Backend, so that the kernel drops what others send, and
+// tells of a refusal.
+type flow struct {
+	listener *udpListener
+	client   netip.AddrPort
+	heard    atomic.Int64 // time of the last datagram in either direction, in ns
+
+	// The following are guarded by the listener's mu.
+	backend  registry.Backend
+	conn     *net.UDPConn
+	element  *list.Element    // in the queue
+	answered bool             // the Backend has answered
+	refused  []netip.AddrPort // Backends that refused since the last answer
+	last     []byte           // the client's last datagram, to be sent again
+}
+
+// queue returns the list that the flow is in.
+func (f *flow) queue() *list.List {
+	if f.answered {
+		return &f.listener.answered
+	}
+	return &f.listener.oneWay
+}
+
+// answer passes the Backend's datagrams on to the client until the flow ends,
+// moves to another Backend, or has been idle for too long.
+func (f *flow) answer(conn *net.UDPConn) {
+	limit := f.listener.engine.limits.FlowUnanswered
+	for {
+		idle := time.Since(time.Unix(0, f.heard.Load()))
+		if idle >= limit {
+			f.finish(conn)
+			return
+		}
+		conn.SetReadDeadline(time.Now().Add(limit - idle))
+		n, err := f.relay(conn)
+		switch {
+		case err == nil:
+			f.heard.Store(time.Now().UnixNano())
+			f.listener.frontend.counters.bytesDown.Add(uint64(n))
+			if limit != f.listener.engine.limits.FlowIdle {
+				limit = f.listener.engine.limits.FlowIdle
+				f.noteAnswer(conn)
+			}
+		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, syscall.ECONNREFUSED):
+			f.moveOn(conn)
+			return
+		default:
+			f.finish(conn)
+			return
+		}
+	}
+}
+
+// relay waits for one datagram and sends it to the client. It takes a buffer
+// only when there is one.
+func (f *flow) relay(conn *net.UDPConn) (n int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	buf := (*[maxDatagram]byte)(nil)
+	defer func() {
+		if buf != nil {
+			buffers.Put(buf)
+		}
+	}()
+	var readErr error
+	err = raw.Read(func(fd uintptr) bool {
+		if buf == nil {
+			buf = buffers.Get().(*[maxDatagram]byte)
+		}
+		for {
+			n, readErr = syscall.Read(int(fd), buf[:])
+			if readErr != syscall.EINTR {
+				break
+			}
+		}
+		if readErr == syscall.EAGAIN {
+			buffers.Put(buf)
+			buf = nil
+			return false
+		}
+		return true
+	})
+	if err == nil {
+		err = readErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	if _, err := f.listener.conn.WriteToUDPAddrPort(buf[:n], f.client); err != nil {
+		f.listener.frontend.counters.dropped.Add(1) // the client is gone, or its buffer full
+	}
+	return n, nil
+}
+
+// noteAnswer notes that the Backend answers.
+func (f *flow) noteAnswer(conn *net.UDPConn) {
+	l := f.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.conn != conn || l.flows[f.client] != f {
+		return
+	}
+	f.refused = nil
+	if !f.answered {
+		l.oneWay.Remove(f.element)
+		f.answered = true
+		f.element = l.answered.PushBack(f)
+	}
+}
+
+// moveOn gives the flow another Backend after the present one refused, and
+// sends the last datagram again: the kernel says that it was not delivered.
+func (f *flow) moveOn(conn *net.UDPConn) {
+	l := f.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.conn != conn || l.flows[f.client] != f {
+		return
+	}
+	if !l.repick(f) {
+		l.end(f)
+		return
+	}
+	l.send(f)
+}
+
+// finish ends the flow, unless it has another socket by now.
+func (f *flow) finish(conn *net.UDPConn) {
+	l := f.listener
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if f.conn == conn {
+		l.end(f)
+	}
+}

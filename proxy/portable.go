@@ -1,0 +1,112 @@
+package proxy
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// portable is the engine of goroutines and the net package. It runs on every
+// system that Go runs on.
+type portable struct {
+	limits Limits
+	dialer dialer
+	log    *slog.Logger
+
+	ctx  context.Context // done when connections are to be aborted
+	stop context.CancelFunc
+	wg   sync.WaitGroup // every goroutine of the engine
+
+	mu    sync.Mutex // guards the following
+	pipes map[*pipe]struct{}
+}
+
+func newPortable(l Limits, own *addressSet, log *slog.Logger) *portable {
+	e := &portable{
+		limits: l, log: log, pipes: make(map[*pipe]struct{}),
+		dialer: dialer{hedge: l.Hedge, timeout: l.DialTimeout, own: own, log: log},
+	}
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	return e
+}
+
+// listen implements engine.
+func (e *portable) listen(f *frontend, at ListenAddr) (listener, error) {
+	if f.now.Load().Protocol == corev1.ProtocolUDP {
+		return e.listenUDP(f, at)
+	}
+	return e.listenTCP(f, at)
+}
+
+// sweepInterval is how often connections that do not move are looked at.
+const sweepInterval = time.Second
+
+// run implements engine.
+func (e *portable) run(ctx context.Context) error {
+	tick := time.NewTicker(sweepInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			e.sweep()
+		case <-ctx.Done():
+			e.stop()
+			e.wg.Wait()
+			return nil
+		}
+	}
+}
+
+// sweep finds connections whose one end is dead while the other takes no more
+// bytes: nobody reads the dead end, and so nobody notices.
+func (e *portable) sweep() {
+	e.mu.Lock()
+	var stuck []*pipe
+	for p := range e.pipes {
+		if p.quiet() >= sweepInterval {
+			stuck = append(stuck, p)
+		}
+	}
+	e.mu.Unlock()
+	for _, p := range stuck {
+		if isDead(p.client) || isDead(p.backend) {
+			p.fail()
+		}
+	}
+}
+
+// join runs a pipe until it ends.
+func (e *portable) join(p *pipe) error {
+	e.mu.Lock()
+	e.pipes[p] = struct{}{}
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		delete(e.pipes, p)
+		e.mu.Unlock()
+	}()
+	return p.run(e.ctx)
+}
+
+// network returns the name of a network that is of one IP family: Go would
+// listen to both on an address of IPv6 that allows it.
+func network(name string, at ListenAddr) string {
+	if at.Addr().Is4() {
+		return name + "4"
+	}
+	return name + "6"
+}
+
+// listenConfig returns how sockets are opened at an address.
+func listenConfig(at ListenAddr) net.ListenConfig {
+	lc := net.ListenConfig{Control: bindToDevice(at.Device), KeepAliveConfig: keepAlive}
+	lc.SetMultipathTCP(false) // plain sockets, whatever the system's default
+	return lc
+}
+
+// keepAlive finds a peer that is gone within half a minute.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}

@@ -1,0 +1,198 @@
+// Package proxy is the data plane. It keeps one listener open for each
+// Frontend and View, picks a Backend for each connection and flow, and moves
+// the bytes.
+//
+// A TCP connection becomes a Pipe: both directions, half close kept, and a
+// reset stays a reset, so that a truncated stream never looks complete. The
+// datagrams of one client become a Flow, a connected socket to its Backend.
+//
+// The package does not decide which Backends there are (registry), which is
+// next (balancer), or at which addresses VIPs are visible (Options.Listen).
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"usher/registry"
+)
+
+// Options are what a Proxy works with. Durations and limits that are zero
+// have a default.
+type Options struct {
+	Store *registry.Store
+
+	// Listen returns where to listen for a Frontend. It is a pure function.
+	Listen func(registry.FrontendKey) []ListenAddr
+
+	// Report is told when listening begins to fail, fails for another reason,
+	// or succeeds after that. It is called by one goroutine and must not wait.
+	Report func(Status)
+
+	Log *slog.Logger
+
+	Limits
+}
+
+// Limits bound what connections and flows may take.
+type Limits struct {
+	// Idle is how long a connection may be without a byte in either direction
+	// (default 24 h), and HalfIdle the same once one direction has ended (1 h).
+	// These are kube-proxy's conntrack time-outs.
+	Idle, HalfIdle time.Duration
+
+	// DialTimeout bounds the search for a Backend that answers (5 s). A second
+	// dial starts beside the first after Hedge (100 ms), a third after two and a
+	// half times that.
+	DialTimeout, Hedge time.Duration
+
+	// A flow ends when idle for FlowIdle (120 s), or FlowUnanswered (30 s) as
+	// long as the Backend has not answered. These are conntrack's time-outs.
+	FlowIdle, FlowUnanswered time.Duration
+
+	// MaxFlows bounds the flows of one listener (4096). The oldest idle one
+	// makes room, one without an answer first.
+	MaxFlows int
+}
+
+func (l *Limits) setDefaults() {
+	for d, value := range map[*time.Duration]time.Duration{
+		&l.Idle: 24 * time.Hour, &l.HalfIdle: time.Hour,
+		&l.DialTimeout: 5 * time.Second, &l.Hedge: 100 * time.Millisecond,
+		&l.FlowIdle: 120 * time.Second, &l.FlowUnanswered: 30 * time.Second,
+	} {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	if l.MaxFlows == 0 {
+		l.MaxFlows = 4096
+	}
+}
+
+// A ListenAddr is where to listen. Device, when not "", is the network device
+// that alone is listened to (SO_BINDTODEVICE): an address of a local route
+// would otherwise answer the network.
+type ListenAddr struct {
+	netip.AddrPort
+	Device string
+}
+
+// A Status says how listening at one address of a Frontend goes: well when Err
+// is nil.
+type Status struct {
+	Frontend *registry.Frontend
+	Address  ListenAddr
+	Err      error
+}
+
+// A Proxy serves the Frontends of a Store.
+type Proxy struct {
+	options Options
+	engine  engine
+	own     *addressSet // addresses that the Proxy listens at
+	synced  chan struct{}
+	failed  map[place]*failure // belongs to the goroutine of Run
+
+	mu        sync.Mutex // guards the following
+	frontends map[registry.FrontendKey]*frontend
+	applied   int64
+	advanced  chan struct{} // closed when applied grows
+}
+
+// New returns a Proxy that does nothing before Run.
+func New(o Options) *Proxy {
+	o.setDefaults()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Report == nil {
+		o.Report = func(Status) {}
+	}
+	own := newAddressSet()
+	return &Proxy{
+		options:   o,
+		engine:    newPortable(o.Limits, own, o.Log),
+		own:       own,
+		synced:    make(chan struct{}),
+		failed:    make(map[place]*failure),
+		frontends: make(map[registry.FrontendKey]*frontend),
+		advanced:  make(chan struct{}),
+	}
+}
+
+// Synced returns a channel that is closed once the Frontends of the first sync
+// are served.
+func (p *Proxy) Synced() <-chan struct{} { return p.synced }
+
+// WaitRevision waits until the Proxy serves the state of the Store at
+// revision: listeners are open, closed or paused, and what left gets nothing
+// new. An address that cannot be listened at is reported, and not waited for.
+func (p *Proxy) WaitRevision(ctx context.Context, revision int64) error {
+	for {
+		p.mu.Lock()
+		applied, advanced := p.applied, p.advanced
+		p.mu.Unlock()
+		if applied >= revision {
+			return nil
+		}
+		select {
+		case <-advanced:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the proxy to serve revision %d: %w", revision, context.Cause(ctx))
+		}
+	}
+}
+
+// setApplied notes that the state at revision is served.
+func (p *Proxy) setApplied(revision int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applied = revision
+	close(p.advanced)
+	p.advanced = make(chan struct{})
+}
+
+// Stats returns the counters of each Frontend that is served now.
+func (p *Proxy) Stats() iter.Seq[Stats] {
+	return func(yield func(Stats) bool) {
+		p.mu.Lock()
+		list := make([]Stats, 0, len(p.frontends))
+		for _, f := range p.frontends {
+			list = append(list, f.counters.stats(f.now.Load()))
+		}
+		p.mu.Unlock()
+		for _, s := range list {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// An addressSet is a set of addresses, safe for concurrent use.
+type addressSet struct {
+	mu  sync.RWMutex
+	has map[netip.AddrPort]int
+}
+
+func newAddressSet() *addressSet { return &addressSet{has: make(map[netip.AddrPort]int)} }
+
+func (s *addressSet) add(a netip.AddrPort, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.has[a] += n; s.has[a] == 0 {
+		delete(s.has, a)
+	}
+}
+
+func (s *addressSet) contains(a netip.AddrPort) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.has[a] > 0
+}

@@ -1,0 +1,134 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"usher/registry"
+)
+
+// TestConflict checks that an address somebody else has is reported, leaves
+// other Services alone, and is taken once it is free.
+func TestConflict(t *testing.T) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	other, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", vip.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, ends(a)...)
+	fine := freePort(t, "127.96.0.6")
+	h.serve(fine, tcp, ends(a)...)
+	if got, err := ask(fine); got != "a" || err != nil {
+		t.Errorf("another Service: %q, %v", got, err)
+	}
+	h.mu.Lock()
+	statuses, reported := h.statuses, h.reported
+	h.mu.Unlock()
+	if len(statuses) != 1 || !errors.Is(statuses[0].Err, syscall.EADDRINUSE) || statuses[0].Address.AddrPort != vip {
+		t.Fatalf("reports %+v; want one of %s in use", statuses, vip)
+	}
+	other.Close()
+	select {
+	case <-reported:
+	case <-time.After(patience):
+		t.Fatal("no report that it works now")
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.statuses) != 2 || h.statuses[1].Err != nil {
+		t.Errorf("reports %+v; want a good one at the end", h.statuses)
+	}
+	if got, err := ask(vip); got != "a" || err != nil {
+		t.Errorf("after the conflict: %q, %v", got, err)
+	}
+}
+
+// TestManyFrontends opens and closes a thousand.
+func TestManyFrontends(t *testing.T) {
+	h := start(t, Limits{})
+	a, _ := named(t, "a")
+	var objects []registry.Object
+	const n = 500
+	vip := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 96, byte(10 + i/250), byte(1 + i%250)}), 18080)
+	}
+	for i := range n {
+		svc := registry.Services.New().(*corev1.Service)
+		svc.Namespace, svc.Name, svc.ResourceVersion = "default", fmt.Sprint("many-", i), "2"
+		svc.Spec.ClusterIP = vip(i).Addr().String()
+		svc.Spec.Ports = []corev1.ServicePort{{Port: 18080, Protocol: tcp}}
+		eps := registry.Endpoints.New().(*corev1.Endpoints)
+		eps.Namespace, eps.Name, eps.ResourceVersion = "default", svc.Name, "2"
+		eps.Subsets = []corev1.EndpointSubset{{
+			Addresses: []corev1.EndpointAddress{{IP: a.Addr().String()}},
+			Ports:     []corev1.EndpointPort{{Port: int32(a.Port()), Protocol: tcp}},
+		}}
+		objects = append(objects, svc, eps)
+	}
+	h.revision = 2
+	h.store.Replace(2, objects)
+	h.wait()
+	for i := range n {
+		if got, err := ask(vip(i)); got != "a" || err != nil {
+			t.Fatalf("Frontend %d: %q, %v", i, got, err)
+		}
+	}
+	h.revision = 3
+	h.store.Replace(3, objects[:2])
+	h.wait()
+	if got, err := ask(vip(0)); got != "a" || err != nil {
+		t.Errorf("the one that stays: %q, %v", got, err)
+	}
+	for i := 1; i < n; i += 50 {
+		if _, err := ask(vip(i)); !isRefused(err) {
+			t.Errorf("Frontend %d after the end: %v", i, err)
+		}
+	}
+}
+
+func BenchmarkConnection(b *testing.B) {
+	h := start(b, Limits{})
+	vip := freePort(b, "127.96.0.5")
+	a, _ := named(b, "a")
+	h.serve(vip, tcp, ends(a)...)
+	for b.Loop() {
+		if _, err := ask(vip); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkBulk(b *testing.B) {
+	h := start(b, Limits{})
+	vip := freePort(b, "127.96.0.5")
+	const size = 64 << 20
+	data := make([]byte, 1<<20)
+	h.serve(vip, tcp, ends(serveTCP(b, func(c *net.TCPConn) {
+		for range size / len(data) {
+			c.Write(data)
+		}
+	}))...)
+	b.SetBytes(size)
+	buf := make([]byte, 1<<20)
+	for b.Loop() {
+		c := dialTCP(b, vip)
+		for n := 0; n < size; {
+			m, err := c.Read(buf)
+			if err != nil {
+				b.Fatal(n, err)
+			}
+			n += m
+		}
+		c.Close()
+	}
+}

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"usher/registry"
+)
+
+// Back-off of Accept, as in net/http: it fails when descriptors run out, and
+// must neither spin nor end the listener then.
+const (
+	minAcceptRetry = 5 * time.Millisecond
+	maxAcceptRetry = time.Second
+)
+
+// A tcpListener accepts the connections of a Frontend at one address. While
+// the Frontend has no Backends it is paused: connections are refused, as
+// kube-proxy's REJECT rule does, and nobody else can take the port.
+type tcpListener struct {
+	engine   *portable
+	frontend *frontend
+	at       ListenAddr
+
+	mu      sync.Mutex // guards the following
+	ln      *net.TCPListener
+	paused  bool
+	closed  bool
+	changed chan struct{} // closed when paused or closed changes
+}
+
+func (e *portable) listenTCP(f *frontend, at ListenAddr) (listener, error) {
+	l := &tcpListener{engine: e, frontend: f, at: at, changed: make(chan struct{})}
+	if err := l.openSocket(); err != nil {
+		return nil, err
+	}
+	l.update(f.now.Load())
+	e.wg.Go(l.accept)
+	return l, nil
+}
+
+func (l *tcpListener) openSocket() error {
+	lc := listenConfig(l.at)
+	ln, err := lc.Listen(context.Background(), network("tcp", l.at), l.at.AddrPort.String())
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", l.at.AddrPort, err)
+	}
+	l.ln = ln.(*net.TCPListener)
+	return nil
+}
+
+// update implements listener.
+func (l *tcpListener) update(f *registry.Frontend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pause := len(f.Backends) == 0
+	if pause == l.paused || l.closed {
+		return
+	}
+	change := l.resumeSocket
+	if pause {
+		change = l.pauseSocket
+	}
+	if err := change(); err != nil {
+		l.engine.log.Error("pause or resume a listener", "address", l.at.AddrPort, "pause", pause, "error", err)
+		return
+	}
+	l.paused = pause
+	l.signal()
+}
+
+// close implements listener.
+func (l *tcpListener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.ln.Close()
+	l.signal()
+}
+
+// signal wakes those who wait for a change. The caller must hold mu.
+func (l *tcpListener) signal() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// state returns the socket and what may have changed about it.
+func (l *tcpListener) state() (ln *net.TCPListener, paused, closed bool, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ln, l.paused, l.closed, l.changed
+}
+
+// accept accepts connections until the listener is closed.
+func (l *tcpListener) accept() {
+	retry := minAcceptRetry
+	for {
+		ln, paused, closed, changed := l.state()
+		if closed {
+			return
+		}
+		if paused {
+			<-changed
+			continue
+		}
+		conn, err := ln.AcceptTCP()
+		if err == nil {
+			retry = minAcceptRetry
+			l.engine.wg.Go(func() { l.serve(conn) })
+			continue
+		}
+		if _, paused, closed, _ := l.state(); paused || closed || errors.Is(err, net.ErrClosed) {
+			continue
+		}
+		l.engine.log.Warn("accept", "address", l.at.AddrPort, "error", err, "retry", retry)
+		select {
+		case <-time.After(retry):
+			retry = min(2*retry, maxAcceptRetry)
+		case <-changed:
+		}
+	}
+}
+
+// serve finds a Backend for a client and moves their bytes.
+func (l *tcpListener) serve(client *net.TCPConn) {
+	c := &l.frontend.counters
+	c.connections.Add(1)
+	c.active.Add(1)
+	defer c.active.Add(-1)
+	defer func() {
+		if r := recover(); r != nil {
+			l.engine.log.Error("panic in a connection", "panic", r, "stack", string(debug.Stack()))
+			reset(client)
+		}
+	}()
+	backend, err := l.engine.dialer.dial(l.engine.ctx, l.frontend)
+	if err != nil {
+		c.unserved.Add(1)
+		reset(client)
+		l.engine.log.Debug("no backend answers", "frontend", l.frontend.now.Load().FrontendKey, "client", client.RemoteAddr(), "error", err)
+		return
+	}
+	p := &pipe{
+		client: client, backend: backend, idle: l.engine.limits.Idle, halfIdle: l.engine.limits.HalfIdle,
+		up: direction{bytes: &c.bytesUp}, down: direction{bytes: &c.bytesDown},
+	}
+	if err := l.engine.join(p); err != nil {
+		c.resets.Add(1)
+		l.engine.log.Debug("connection reset", "frontend", l.frontend.now.Load().FrontendKey, "client", client.RemoteAddr(), "error", err)
+	}
+}
+
+// reset closes a connection so that its peer sees a reset, not an end.
+func reset(c *net.TCPConn) {
+	c.SetLinger(0)
+	c.Close()
+}

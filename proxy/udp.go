@@ -1,0 +1,202 @@
+package proxy
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"usher/registry"
+)
+
+// maxDatagram is the size of the buffers: no datagram is cut.
+const maxDatagram = 65535
+
+// buffers has buffers of maxDatagram bytes. A flow has one only while it moves
+// a datagram.
+var buffers = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
+
+// A udpListener has the flows of a Frontend at one address. It is closed while
+// the Frontend has no Backends: the kernel refuses the datagrams then.
+type udpListener struct {
+	engine   *portable
+	frontend *frontend
+	conn     *net.UDPConn
+
+	mu       sync.Mutex // guards the following
+	closed   bool
+	flows    map[netip.AddrPort]*flow
+	oneWay   list.List // of *flow without an answer, the longest silent client first
+	answered list.List // of *flow, the same
+}
+
+func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
+	lc := listenConfig(at)
+	conn, err := lc.ListenPacket(context.Background(), network("udp", at), at.AddrPort.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
+	}
+	l := &udpListener{engine: e, frontend: f, conn: conn.(*net.UDPConn), flows: make(map[netip.AddrPort]*flow)}
+	e.wg.Go(l.receive)
+	return l, nil
+}
+
+// update implements listener: the flows of a Backend that no longer serves end
+// at once, so that the client's next datagram goes to one that does. Those of
+// a Backend that terminates and still serves go on.
+func (l *udpListener) update(f *registry.Frontend) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	serves := func(b registry.Backend) bool {
+		same := func(s registry.Backend) bool { return s.Address == b.Address }
+		return slices.ContainsFunc(f.Backends, same) || slices.ContainsFunc(f.Draining, same)
+	}
+	for _, fl := range l.flows {
+		if !serves(fl.backend) {
+			l.end(fl)
+		}
+	}
+}
+
+// close implements listener.
+func (l *udpListener) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	l.conn.Close()
+	for _, fl := range l.flows {
+		l.end(fl)
+	}
+}
+
+// receive passes the clients' datagrams on until the listener is closed.
+func (l *udpListener) receive() {
+	var buf [maxDatagram]byte
+	for {
+		n, client, err := l.conn.ReadFromUDPAddrPort(buf[:])
+		switch {
+		case err == nil:
+			l.pass(netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), buf[:n])
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		// Any other error is about an earlier answer of ours.
+	}
+}
+
+// pass sends a client's datagram to the Backend of its flow.
+func (l *udpListener) pass(client netip.AddrPort, datagram []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	// A datagram from one of our own addresses is a forgery that would make
+	// two Services talk to each other for ever (CVE-2024-2169).
+	if client.Port() == 0 || l.engine.dialer.own.contains(client) {
+		l.frontend.counters.dropped.Add(1)
+		return
+	}
+	fl := l.flows[client]
+	if fl == nil {
+		if fl = l.open(client); fl == nil {
+			l.frontend.counters.dropped.Add(1)
+			return
+		}
+	}
+	fl.heard.Store(time.Now().UnixNano())
+	fl.queue().MoveToBack(fl.element)
+	fl.last = append(fl.last[:0], datagram...)
+	l.send(fl)
+}
+
+// send sends the last datagram of a flow, and to another Backend when the
+// present one refuses. The caller must hold mu.
+func (l *udpListener) send(fl *flow) {
+	for {
+		_, err := fl.conn.Write(fl.last)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			// The error is that of an earlier datagram. This one was not sent.
+			if l.repick(fl) {
+				continue
+			}
+			l.end(fl)
+		}
+		if err != nil {
+			l.frontend.counters.dropped.Add(1)
+			return
+		}
+		l.frontend.counters.bytesUp.Add(uint64(len(fl.last)))
+		return
+	}
+}
+
+// open makes a flow for a client. It returns nil when there is no Backend, or
+// no descriptor. The caller must hold mu.
+func (l *udpListener) open(client netip.AddrPort) *flow {
+	if len(l.flows) >= l.engine.limits.MaxFlows {
+		oldest := l.oneWay.Front()
+		if oldest == nil {
+			oldest = l.answered.Front()
+		}
+		l.end(oldest.Value.(*flow))
+	}
+	fl := &flow{listener: l, client: client}
+	fl.heard.Store(time.Now().UnixNano())
+	if !l.repick(fl) {
+		return nil
+	}
+	fl.element = l.oneWay.PushBack(fl)
+	l.flows[client] = fl
+	l.frontend.counters.flows.Add(1)
+	l.frontend.counters.activeFlows.Add(1)
+	return fl
+}
+
+// repick gives a flow a Backend that has not refused it, and a socket to it.
+// The caller must hold mu.
+func (l *udpListener) repick(fl *flow) bool {
+	if fl.conn != nil {
+		fl.conn.Close()
+		fl.conn = nil
+		fl.refused = append(fl.refused, fl.backend.Address)
+		l.frontend.counters.dialErrors.Add(1)
+	}
+	for b := range l.frontend.picker.Pick() {
+		if slices.Contains(fl.refused, b.Address) || l.engine.dialer.own.contains(b.Address) {
+			continue
+		}
+		var d net.Dialer
+		conn, err := d.DialUDP(l.engine.ctx, "udp", netip.AddrPort{}, b.Address)
+		if err != nil {
+			l.engine.log.Debug("open a flow", "backend", b.Address, "error", err)
+			if isLocal(err) {
+				return false
+			}
+			continue
+		}
+		fl.conn, fl.backend = conn, b
+		l.engine.wg.Go(func() { fl.answer(conn) })
+		return true
+	}
+	return false
+}
+
+// end ends a flow. The caller must hold mu.
+func (l *udpListener) end(fl *flow) {
+	if l.flows[fl.client] != fl {
+		return
+	}
+	delete(l.flows, fl.client)
+	fl.queue().Remove(fl.element)
+	if fl.conn != nil {
+		fl.conn.Close()
+	}
+	l.frontend.counters.activeFlows.Add(-1)
+}
