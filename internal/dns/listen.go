@@ -1,0 +1,121 @@
+package dns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/miekg/dns"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// Limits of TCP: a connection lives on between queries for tcpIdle, is
+	// given tcpWrite to take an answer, and serves tcpQueries.
+	tcpIdle    = 8 * time.Second
+	tcpWrite   = 2 * time.Second
+	tcpQueries = 128
+
+	// tcpConns bounds the connections of one Listener. One more is closed at
+	// once.
+	tcpConns = 256
+)
+
+// A Listener has the sockets of one View, UDP and TCP on the same address.
+type Listener struct {
+	server *Server
+	view   View
+	udp    *net.UDPConn
+	tcp    *net.TCPListener
+}
+
+// Listen opens the sockets of a View, both or none. They answer once Serve
+// runs; until then queries wait in them. The caller must call Serve or Close.
+func (s *Server) Listen(ctx context.Context, v View) (*Listener, error) {
+	// A free port for UDP may be taken for TCP: then another one is tried.
+	tries := 1
+	if v.Addr.Port() == 0 {
+		tries = 16
+	}
+	var errs error
+	for range tries {
+		l, err := s.listen(ctx, v)
+		if err == nil {
+			s.setListening(l.view.Addr, true)
+			return l, nil
+		}
+		errs = err
+	}
+	return nil, fmt.Errorf("listen for DNS on %s: %w", v.Addr, errs)
+}
+
+func (s *Server) listen(ctx context.Context, v View) (*Listener, error) {
+	config := net.ListenConfig{Control: bindToDevice(v.Device)}
+	udp, err := config.ListenPacket(ctx, "udp", v.Addr.String())
+	if err != nil {
+		return nil, err
+	}
+	bound := udp.LocalAddr().(*net.UDPAddr).AddrPort()
+	v.Addr = netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())
+	tcp, err := config.Listen(ctx, "tcp", v.Addr.String())
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	return &Listener{server: s, view: v, udp: udp.(*net.UDPConn), tcp: tcp.(*net.TCPListener)}, nil
+}
+
+// Addr returns the address of the sockets.
+func (l *Listener) Addr() netip.AddrPort { return l.view.Addr }
+
+// Close closes the sockets of a Listener that was never served.
+func (l *Listener) Close() error {
+	l.server.setListening(l.view.Addr, false)
+	return errors.Join(l.udp.Close(), l.tcp.Close())
+}
+
+// Serve answers queries until ctx is done, and then returns nil, or until a
+// socket fails. It closes the sockets and waits for the queries under way.
+func (l *Listener) Serve(ctx context.Context) error {
+	defer l.Close()
+	group, ctx := errgroup.WithContext(ctx)
+	handler := &responder{Server: l.server, ctx: ctx, view: &l.view}
+	group.Go(func() error {
+		// Larger queries than any resolver's are cut, and then refused.
+		return serve(ctx, &dns.Server{PacketConn: l.udp, Handler: handler, UDPSize: dns.DefaultMsgSize})
+	})
+	group.Go(func() error {
+		conns := &connListener{TCPListener: l.tcp, done: ctx.Done(), slots: make(chan struct{}, tcpConns), log: l.server.log}
+		return serve(ctx, &dns.Server{
+			Listener: conns, Handler: handler,
+			IdleTimeout:   func() time.Duration { return tcpIdle },
+			MaxTCPQueries: tcpQueries,
+		})
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("serve DNS on %s: %w", l.view.Addr, err)
+	}
+	return nil
+}
+
+// serve runs server until ctx is done. Shutdown works only on a server that
+// has started, so that is waited for first.
+func serve(ctx context.Context, server *dns.Server) error {
+	started, ended := make(chan struct{}), make(chan error, 1)
+	server.NotifyStartedFunc = func() { close(started) }
+	go func() { ended <- server.ActivateAndServe() }()
+	select {
+	case <-started:
+	case err := <-ended:
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return errors.Join(server.Shutdown(), <-ended)
+	case err := <-ended:
+		return err
+	}
+}

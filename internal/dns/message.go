@@ -1,0 +1,194 @@
+package dns
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+
+	"github.com/miekg/dns"
+)
+
+// udpSize is the largest answer sent over UDP, and the size we offer to
+// receive: what passes every path unfragmented (DNS flag day 2020).
+const udpSize = 1232
+
+// A responder answers the queries that arrive in one View.
+type responder struct {
+	*Server
+	ctx  context.Context // ends queries under way at upstreams
+	view *View
+}
+
+// ServeDNS implements dns.Handler. What it is given has passed
+// dns.DefaultMsgAcceptFunc: a query or a notify with one question.
+func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	_, udp := w.LocalAddr().(*net.UDPAddr)
+	reply := r.answer(req)
+	fit(reply, req, udp)
+	wire, err := reply.Pack()
+	if err != nil {
+		// Something in the registry or from an upstream cannot be written.
+		r.log.Error("pack DNS answer", "view", r.view.Name, "name", req.Question[0].Name, "err", err)
+		reply = new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)
+		if wire, err = reply.Pack(); err != nil {
+			return
+		}
+	}
+	r.stats.count(req.Question[0].Qtype, reply.Rcode)
+	if _, err := w.Write(wire); err != nil {
+		r.log.Debug("write DNS answer", "client", w.RemoteAddr(), "err", err)
+	}
+}
+
+// answer makes the whole answer to req, however long.
+func (r *responder) answer(req *dns.Msg) *dns.Msg {
+	reply := new(dns.Msg).SetReply(req)
+	reply.RecursionAvailable = r.forward != nil
+	question := req.Question[0]
+	opt := req.IsEdns0()
+	switch {
+	case req.Opcode != dns.OpcodeQuery:
+		reply.Rcode = dns.RcodeNotImplemented
+	case opt != nil && opt.Version() != 0:
+		reply.Rcode = dns.RcodeBadVers
+	case question.Qclass != dns.ClassINET, question.Qtype == dns.TypeAXFR, question.Qtype == dns.TypeIXFR:
+		reply.Rcode = dns.RcodeRefused
+	default:
+		r.answerQuestion(reply, req)
+	}
+	return reply
+}
+
+func (r *responder) answerQuestion(reply, req *dns.Msg) {
+	synced := r.isSynced() // asked before the Snapshot is taken
+	a, ours := r.zone.resolve(r.store.Snapshot(), r.view, req.Question[0])
+	switch {
+	case !ours:
+		r.forwardTo(reply, req)
+	case !synced:
+		reply.Rcode = dns.RcodeServerFailure
+	default:
+		reply.Authoritative = true
+		reply.Rcode, reply.Answer, reply.Ns, reply.Extra = a.Rcode, a.Answer, a.Ns, a.Extra
+		if a.Next != "" {
+			r.follow(reply, req, a.Next)
+		}
+		shuffleAddresses(reply.Answer)
+	}
+}
+
+func (r *responder) isSynced() bool {
+	select {
+	case <-r.store.Synced():
+		return true
+	default:
+		return false
+	}
+}
+
+// forwardTo fills reply with what an upstream says. Without an upstream the
+// name does not exist.
+func (r *responder) forwardTo(reply, req *dns.Msg) {
+	theirs, err := r.ask(req, req.Question[0])
+	switch {
+	case err == errNoUpstream:
+		reply.Rcode = dns.RcodeNameError
+	case err != nil:
+		reply.Rcode = dns.RcodeServerFailure
+	default:
+		copyAnswer(reply, theirs)
+		reply.Authoritative = theirs.Authoritative
+		reply.AuthenticatedData = theirs.AuthenticatedData
+		reply.Truncated = theirs.Truncated
+	}
+}
+
+// follow adds what an upstream says about name, to which a CNAME of ours
+// points. When it says nothing, the CNAME alone is the answer: it is true, and
+// a name of ours is never SERVFAIL.
+func (r *responder) follow(reply, req *dns.Msg, name string) {
+	theirs, err := r.ask(req, dns.Question{Name: name, Qtype: req.Question[0].Qtype, Qclass: dns.ClassINET})
+	if err != nil {
+		return
+	}
+	switch theirs.Rcode {
+	case dns.RcodeSuccess, dns.RcodeNameError: // of the last name (RFC 6604)
+		copyAnswer(reply, theirs)
+		reply.Truncated = theirs.Truncated
+	}
+}
+
+// ask forwards question, with the flags and the EDNS of req, and counts.
+func (r *responder) ask(req *dns.Msg, question dns.Question) (*dns.Msg, error) {
+	if r.forward == nil {
+		return nil, errNoUpstream
+	}
+	query := &dns.Msg{Question: []dns.Question{question}}
+	query.RecursionDesired = req.RecursionDesired
+	query.CheckingDisabled = req.CheckingDisabled
+	query.AuthenticatedData = req.AuthenticatedData
+	if opt := req.IsEdns0(); opt != nil {
+		// Only when the client speaks EDNS: then one that meets a server
+		// without it falls back as it would alone.
+		query.SetEdns0(udpSize, opt.Do())
+	}
+	reply, err := r.forward.ask(r.ctx, query)
+	r.stats.forwarded(err)
+	if err != nil && err != errNoUpstream {
+		r.log.Debug("forward DNS query", "view", r.view.Name, "name", question.Name, "type", dns.TypeToString[question.Qtype], "err", err)
+	}
+	return reply, err
+}
+
+// copyAnswer adds the records of an upstream's answer to reply, without the
+// OPT, which is between it and us.
+func copyAnswer(reply, theirs *dns.Msg) {
+	reply.Rcode = theirs.Rcode
+	reply.Answer = append(reply.Answer, theirs.Answer...)
+	reply.Ns = append(reply.Ns, theirs.Ns...)
+	for _, rr := range theirs.Extra {
+		if rr.Header().Rrtype != dns.TypeOPT {
+			reply.Extra = append(reply.Extra, rr)
+		}
+	}
+}
+
+// fit makes reply fit the transport and the client that sent req (RFC 6891):
+// what is left out sets TC.
+func fit(reply, req *dns.Msg, udp bool) {
+	opt := req.IsEdns0()
+	size := dns.MaxMsgSize
+	if udp {
+		size = dns.MinMsgSize
+		if opt != nil {
+			size = max(size, min(int(opt.UDPSize()), udpSize))
+		}
+	}
+	switch {
+	case opt != nil:
+		reply.SetEdns0(udpSize, opt.Do())
+	case reply.Rcode > 0xF: // has no place without EDNS
+		reply.Rcode = dns.RcodeServerFailure
+	}
+	reply.Truncate(size)
+}
+
+// shuffleAddresses puts the addresses in rrs in random order and leaves every
+// other record, such as the CNAMEs before them, where it is.
+func shuffleAddresses(rrs []dns.RR) {
+	first := 0
+	for first < len(rrs) && !isAddress(rrs[first]) {
+		first++
+	}
+	last := first
+	for last < len(rrs) && isAddress(rrs[last]) {
+		last++
+	}
+	run := rrs[first:last]
+	rand.Shuffle(len(run), func(i, j int) { run[i], run[j] = run[j], run[i] })
+}
+
+func isAddress(rr dns.RR) bool {
+	t := rr.Header().Rrtype
+	return t == dns.TypeA || t == dns.TypeAAAA
+}
