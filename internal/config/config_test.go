@@ -1,0 +1,97 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// load reads the project's config.yaml, a file of the test's and env.
+func load(t *testing.T, file string, env map[string]string, flags map[string]string) (*Config, error) {
+	t.Helper()
+	defaults, err := os.ReadFile("../../config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := Sources{Defaults: defaults, Getenv: func(k string) string { return env[k] }, Flags: flags}
+	if file != "" {
+		src.File = filepath.Join(t.TempDir(), "config.yaml")
+		if err := os.WriteFile(src.File, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Load(src)
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := load(t, "", map[string]string{"HOME": "/home/u", "XDG_RUNTIME_DIR": "/run/user/1", "USHER_NODENAME": "n"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Config{
+		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+		LoopbackCIDR:  netip.MustParsePrefix("127.96.0.0/16"),
+		ClusterDomain: "cluster.local",
+		NodeName:      "n",
+		DataDir:       DefaultDataDir(func(k string) string { return map[string]string{"HOME": "/home/u"}[k] }),
+		Socket:        c.Socket,
+		Listen:        "127.0.0.1:7080",
+		Etcd:          Etcd{Endpoints: []string{}},
+		Views:         []string{},
+	}
+	if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("defaults (-want +got):\n%s", diff)
+	}
+}
+
+func TestPrecedence(t *testing.T) {
+	const file = "api: {listen: '127.0.0.1:1'}\nzone: file\nclusterDomain: file.test\netcd: {endpoints: [a, b]}"
+	env := map[string]string{
+		"USHER_API_LISTEN": "127.0.0.1:2", "USHER_ZONE": "env", "USHER_ETCD_ENDPOINTS": "c,d",
+		"USHER_SERVICECIDR": "10.97.0.0/16,fd00:10:97::/112", "USHER_SERVER": "unix:/not/a/key",
+	}
+	c, err := load(t, file, env, map[string]string{"api.listen": "127.0.0.1:3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:3" || c.Zone != "env" || c.ClusterDomain != "file.test" {
+		t.Errorf("listen %s, zone %s, clusterDomain %s", c.Listen, c.Zone, c.ClusterDomain)
+	}
+	if diff := cmp.Diff([]string{"c", "d"}, c.Etcd.Endpoints); diff != "" {
+		t.Errorf("endpoints (-want +got):\n%s", diff)
+	}
+	if len(c.ServiceCIDRs) != 2 {
+		t.Errorf("serviceCIDRs %v", c.ServiceCIDRs)
+	}
+}
+
+func TestErrors(t *testing.T) {
+	tests := []struct{ name, file, want string }{
+		{"unknown key", "servicCIDR: x", `unknown key "serviccidr"`},
+		{"unknown nested key", "etcd: {endpoint: x}", `unknown key "etcd.endpoint"`},
+		{"wrong type", "etcd: {endpoints: {a: b}}", "etcd"},
+		{"not YAML", "a: b: c", "yaml:"},
+		{"cidr", "serviceCIDR: 10.96.0.0", "serviceCIDR: netip.ParsePrefix"},
+		{"host bits", "serviceCIDR: 10.96.0.5/16", "did you mean 10.96.0.0/16?"},
+		{"three cidrs", "serviceCIDR: 10.96.0.0/16,fd00::/112,10.97.0.0/16", "one for each IP family"},
+		{"one family twice", "serviceCIDR: 10.96.0.0/16,10.97.0.0/16", "one for each IP family"},
+		{"too small", "serviceCIDR: 10.96.0.0/30", "no room"},
+		{"not loopback", "loopbackCIDR: 10.0.0.0/16", "not a loopback range"},
+		{"view", "views: [tun]", `unknown view "tun": loopback or anyip`},
+		{"level", "log: {level: loud}", "debug, info, warn or error"},
+		{"upstream", "dns: {upstreams: [example.org]}", "dns.upstreams"},
+		{"domain", "clusterDomain: a_b", "clusterDomain"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := load(t, tt.file, nil, nil)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q in it", err, tt.want)
+			}
+		})
+	}
+}
