@@ -1,0 +1,120 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
+
+// snapshot returns the present state, at revision or later.
+func (s *Server) snapshot(ctx context.Context, revision int64) (*registry.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.fresh)
+	defer cancel()
+	select {
+	case <-s.opts.Store.Synced():
+	case <-ctx.Done():
+		return nil, unavailable("the registry has not been read yet")
+	}
+	if err := s.opts.Store.WaitRevision(ctx, revision); err != nil {
+		now := s.opts.Store.Snapshot().Revision()
+		err := apierrors.NewTimeoutError(fmt.Sprintf("Too large resource version: %d, current: %d", revision, now), 1)
+		err.ErrStatus.Details.Causes = []metav1.StatusCause{
+			{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"},
+		}
+		return nil, err
+	}
+	return s.opts.Store.Snapshot(), nil
+}
+
+func unavailable(reason string) error {
+	err := apierrors.NewServiceUnavailable(reason)
+	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
+	return err
+}
+
+// parseRevision reads a resourceVersion. None, and "0", mean any.
+func parseRevision(resourceVersion string) (int64, error) {
+	if resourceVersion == "" {
+		return 0, nil
+	}
+	revision, err := strconv.ParseInt(resourceVersion, 10, 64)
+	if err == nil && revision < 0 {
+		err = errors.New("must not be negative")
+	}
+	if err != nil {
+		return 0, apierrors.NewBadRequest(fmt.Sprintf("invalid resource version %q: %v", resourceVersion, err))
+	}
+	return revision, nil
+}
+
+// get answers with one object.
+func (s *Server) get(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	revision, err := parseRevision(r.URL.Query().Get("resourceVersion"))
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.snapshot(r.Context(), revision)
+	if err != nil {
+		return err
+	}
+	obj := snapshot.Get(t.key())
+	if obj == nil {
+		return apierrors.NewNotFound(t.kind.GroupResource(), t.name)
+	}
+	return s.answerObject(w, r, enc, http.StatusOK, obj)
+}
+
+// answerObject writes one object, as a Table if that was asked for.
+func (s *Server) answerObject(w http.ResponseWriter, r *http.Request, enc encoding, code int, obj registry.Object) error {
+	if !enc.table {
+		return answer(w, enc, code, obj)
+	}
+	p, err := s.printing(r)
+	if err != nil {
+		return err
+	}
+	table := p.table(registry.KindOf(obj), obj)
+	table.ResourceVersion = obj.GetResourceVersion()
+	return answer(w, enc, code, table)
+}
+
+// list answers with the objects of a selection. All come at once: limit is a
+// wish that Kubernetes lets a server ignore.
+func (s *Server) list(w http.ResponseWriter, r *http.Request, sel selection, opts metav1.ListOptions, enc encoding) error {
+	revision, err := parseRevision(opts.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.snapshot(r.Context(), revision)
+	if err != nil {
+		return err
+	}
+	if opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact && revision != snapshot.Revision() {
+		return tooOld(revision, snapshot.Revision())
+	}
+	objects := sel.objects(snapshot)
+	if !enc.table {
+		return answer(w, enc, http.StatusOK, newList(sel.kind, snapshot.Revision(), objects))
+	}
+	p, err := s.printing(r)
+	if err != nil {
+		return err
+	}
+	p.snapshot = snapshot // the columns that other objects fill are of the same moment
+	table := p.table(sel.kind, objects...)
+	table.ResourceVersion = strconv.FormatInt(snapshot.Revision(), 10)
+	return answer(w, enc, http.StatusOK, table)
+}
+
+// tooOld is the answer to a revision that the Store does not remember: 410,
+// after which clients list anew.
+func tooOld(revision, now int64) error {
+	return apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", revision, now))
+}

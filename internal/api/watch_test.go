@@ -1,0 +1,367 @@
+package api
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
+
+// An event is one line of a watch, as far as tests look at it.
+type event struct {
+	Type   string
+	Object struct {
+		metav1.TypeMeta
+		metav1.ObjectMeta `json:"metadata"`
+
+		Code              int32
+		Reason            metav1.StatusReason
+		Message           string
+		ColumnDefinitions []metav1.TableColumnDefinition
+		Rows              []metav1.TableRow
+	}
+}
+
+func (e event) String() string {
+	if e.Type == "ERROR" {
+		return fmt.Sprintf("ERROR %d %s %s", e.Object.Code, e.Object.Reason, e.Object.Message)
+	}
+	return fmt.Sprintf("%s %s@%s", e.Type, e.Object.Name, e.Object.ResourceVersion)
+}
+
+// A stream reads a watch.
+type stream struct {
+	t    *testing.T
+	resp *http.Response
+	dec  *json.Decoder
+}
+
+// openWatch starts a watch at a server of h. It ends with the test.
+func openWatch(t *testing.T, h http.Handler, url string, headers ...string) *stream {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
+	t.Cleanup(cancel) // before srv.Close, which waits for the watch
+	r, err := http.NewRequestWithContext(ctx, "GET", srv.URL+url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := srv.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	if resp.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(resp.Body)
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	return &stream{t, resp, json.NewDecoder(resp.Body)}
+}
+
+func (s *stream) next() event {
+	s.t.Helper()
+	var e event
+	if err := s.dec.Decode(&e); err != nil {
+		s.t.Fatalf("read an event: %v", err)
+	}
+	return e
+}
+
+// expect reads as many events as are wanted and compares them.
+func (s *stream) expect(want ...string) {
+	s.t.Helper()
+	var got []string
+	for range want {
+		got = append(got, s.next().String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+// end expects that there are no more events.
+func (s *stream) end() {
+	s.t.Helper()
+	var e event
+	if err := s.dec.Decode(&e); err != io.EOF {
+		s.t.Errorf("got %v, %v at the end, want EOF", e, err)
+	}
+}
+
+func serviceKey(namespace, name string) registry.Key {
+	return registry.Key{Kind: registry.Services, Namespace: namespace, Name: name}
+}
+
+func TestWatch(t *testing.T) {
+	s, store := newTestServer(t, 9, at(5, service("finance", "pay", "10.96.1.1")))
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=true&resourceVersion=9")
+	put(store, 10, service("finance", "shop", "10.96.1.2"))
+	put(store, 11, namespace("finance")) // of another Kind
+	put(store, 12, service("finance", "pay", "10.96.1.1"))
+	remove(store, 13, serviceKey("finance", "pay"))
+	w.expect("ADDED shop@10", "MODIFIED pay@12", "DELETED pay@13")
+
+	again := openWatch(t, s.Handler(), "/api/v1/services?watch=true&resourceVersion=11")
+	again.expect("MODIFIED pay@12", "DELETED pay@13")
+	put(store, 14, service("finance", "pay", "10.96.1.3"))
+	again.expect("ADDED pay@14")
+	w.expect("ADDED pay@14")
+}
+
+// A client may have seen more than this node has: what it knows is not
+// repeated.
+func TestWatchFromTheFuture(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=true&resourceVersion=11")
+	for revision := int64(10); revision < 14; revision++ {
+		put(store, revision, service("x", "a", "10.96.1.1"))
+	}
+	w.expect("MODIFIED a@12", "MODIFIED a@13")
+}
+
+func TestWatchInitial(t *testing.T) {
+	const initial = "&sendInitialEvents=true&resourceVersionMatch=NotOlderThan"
+	tests := []struct {
+		query string
+		want  []string
+	}{
+		{"", []string{"ADDED a@5", "ADDED b@6", "ADDED c@10"}},
+		{"&resourceVersion=0", []string{"ADDED a@5", "ADDED b@6", "ADDED c@10"}},
+		{"&resourceVersion=0&fieldSelector=metadata.name!%3Da", []string{"ADDED b@6", "ADDED c@10"}},
+		{initial, []string{"ADDED a@5", "ADDED b@6", "ADDED c@10"}},
+		{initial + "&allowWatchBookmarks=true", []string{"ADDED a@5", "ADDED b@6", "BOOKMARK @9", "ADDED c@10"}},
+		{initial + "&allowWatchBookmarks=true&resourceVersion=7", []string{"ADDED a@5", "ADDED b@6", "BOOKMARK @9", "ADDED c@10"}},
+		{"&sendInitialEvents=false&resourceVersionMatch=NotOlderThan", []string{"ADDED c@10"}},
+		{"&sendInitialEvents=false&resourceVersionMatch=NotOlderThan&resourceVersion=9", []string{"ADDED c@10"}},
+	}
+	for _, tt := range tests {
+		s, store := newTestServer(t, 9, at(5, service("x", "a", "10.96.1.1")), at(6, service("x", "b", "10.96.1.2")))
+		w := openWatch(t, s.Handler(), "/api/v1/services?watch=true"+tt.query)
+		put(store, 10, service("x", "c", "10.96.1.3"))
+		var got []string
+		for range tt.want {
+			e := w.next()
+			got = append(got, e.String())
+			if mark := e.Object.Annotations[metav1.InitialEventsAnnotationKey]; (mark == "true") != (e.Type == "BOOKMARK") {
+				t.Errorf("%s: %s has the annotation %q", tt.query, e, mark)
+			}
+			if e.Object.Kind != "Service" || e.Object.APIVersion != "v1" {
+				t.Errorf("%s: %s is a %s in %s", tt.query, e, e.Object.Kind, e.Object.APIVersion)
+			}
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.query, diff)
+		}
+	}
+}
+
+// An object that enters or leaves a selection is added to it or deleted from
+// it, though it was modified.
+func TestWatchSelection(t *testing.T) {
+	tests := map[string][]string{
+		"/api/v1/services?watch=1&labelSelector=tier%3Dgold":                 {"ADDED pay@11", "MODIFIED pay@12", "DELETED pay@13", "ADDED pay@14", "DELETED pay@15"},
+		"/api/v1/services?watch=1&labelSelector=tier!%3Dgold":                {"ADDED pay@10", "DELETED pay@11", "ADDED pay@13", "DELETED pay@14"},
+		"/api/v1/services?watch=1&fieldSelector=metadata.name%3Dpay":         {"ADDED pay@10", "MODIFIED pay@11", "MODIFIED pay@12", "MODIFIED pay@13", "MODIFIED pay@14", "DELETED pay@15"},
+		"/api/v1/services?watch=1&fieldSelector=spec.clusterIP%3D10.96.1.12": {"ADDED pay@12", "DELETED pay@13"},
+		"/api/v1/namespaces/other/services?watch=1":                          {"ADDED shop@16"},
+	}
+	for url, want := range tests {
+		s, store := newTestServer(t, 9)
+		w := openWatch(t, s.Handler(), url+"&resourceVersion=9")
+		for i, tier := range []string{"", "gold", "gold", "", "gold"} {
+			revision := int64(10 + i)
+			svc := service("finance", "pay", fmt.Sprintf("10.96.1.%d", revision))
+			svc.Labels["tier"] = tier
+			put(store, revision, svc)
+		}
+		remove(store, 15, serviceKey("finance", "pay"))
+		put(store, 16, service("other", "shop", "10.96.2.1"))
+		w.expect(want...)
+	}
+}
+
+// What is deleted from a watch is the last state that its client may have
+// seen: that one matched the selector.
+func TestWatchDeletedState(t *testing.T) {
+	was, is := at(5, service("x", "a", "10.96.1.1")), at(7, service("x", "a", "10.96.1.1"))
+	was.Labels["tier"], is.Labels["tier"] = "gold", "tin"
+	s, store := newTestServer(t, 6, was)
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=6&labelSelector=tier%3Dgold")
+	put(store, 7, is)
+	if e := w.next(); e.String() != "DELETED a@7" || e.Object.Labels["tier"] != "gold" {
+		t.Errorf("%s with labels %v", e, e.Object.Labels)
+	}
+	if was.ResourceVersion != "5" {
+		t.Errorf("an object of the Store was changed: %s", was.ResourceVersion)
+	}
+}
+
+// A Service's derived slices change in the same Commit as its Pods.
+func TestWatchDerived(t *testing.T) {
+	s, store := newTestServer(t, 9, at(5, service("finance", "pay", "10.96.1.1")))
+	w := openWatch(t, s.Handler(), "/apis/discovery.k8s.io/v1/endpointslices?watch=1&resourceVersion=9")
+	put(store, 10, pod("finance", "pay-1", "pay", "127.0.0.1", true))
+	if e := w.next(); e.Type != "MODIFIED" || e.Object.ResourceVersion != "10" || e.Object.GenerateName != "pay-" {
+		t.Errorf("%s", e)
+	}
+}
+
+func TestWatchBookmarks(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	s.limits.bookmark = 10 * time.Millisecond
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=9&allowWatchBookmarks=true")
+	w.expect("BOOKMARK @9", "BOOKMARK @9")
+	put(store, 12, namespace("finance")) // of another Kind: nothing to tell, but progress
+	for e := w.next(); e.String() != "BOOKMARK @12"; e = w.next() {
+		if e.String() != "BOOKMARK @9" {
+			t.Fatalf("%s", e)
+		}
+	}
+
+	plain := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=9&timeoutSeconds=1")
+	plain.end() // a hundred intervals later
+}
+
+func TestWatchTimeout(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&timeoutSeconds=1")
+	put(store, 10, service("x", "a", "10.96.1.1"))
+	w.expect("ADDED a@10")
+	w.end()
+}
+
+func TestWatchTable(t *testing.T) {
+	s, store := newTestServer(t, 9, at(5, service("x", "a", "10.96.1.1")))
+	s.limits.bookmark = 100 * time.Millisecond
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&allowWatchBookmarks=1", "Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	put(store, 10, service("x", "b", "10.96.1.2"))
+	for i, want := range []string{"a", "b", ""} {
+		e := w.next()
+		if e.Object.Kind != "Table" || (len(e.Object.ColumnDefinitions) > 0) != (i == 0) {
+			t.Errorf("event %d: a %s with %d columns", i, e.Object.Kind, len(e.Object.ColumnDefinitions))
+		}
+		if want == "" {
+			if e.Type != "BOOKMARK" || len(e.Object.Rows) != 0 || e.Object.ResourceVersion != "10" {
+				t.Errorf("event %d: %s with %d rows", i, e, len(e.Object.Rows))
+			}
+			continue
+		}
+		if len(e.Object.Rows) != 1 || e.Object.Rows[0].Cells[0] != want {
+			t.Errorf("event %d: %+v, want the row of %s", i, e.Object.Rows, want)
+		}
+	}
+}
+
+// A watch that the Store has left behind is told so: it has to list anew.
+func TestWatchExpires(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	pause := make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.Handler().ServeHTTP(&pausedWriter{w, pause}, r)
+	})
+	w := openWatch(t, h, "/api/v1/services?watch=1&resourceVersion=9&labelSelector=app%3Da")
+	// While the first flush hangs, more happens than the Store remembers.
+	for revision := int64(10); revision < 10+10000; revision++ {
+		put(store, revision, namespace("x"))
+	}
+	close(pause)
+	w.expect("ERROR 410 Expired too old resource version: 9 (10009)")
+	w.end()
+}
+
+// A pausedWriter holds up what follows its first flush until pause is closed.
+type pausedWriter struct {
+	http.ResponseWriter
+	pause chan struct{}
+}
+
+func (p *pausedWriter) FlushError() error {
+	err := http.NewResponseController(p.ResponseWriter).Flush()
+	<-p.pause
+	return err
+}
+
+func (p *pausedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+func TestWatchLimit(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	for range maxWatches {
+		s.watches <- struct{}{}
+	}
+	got := ask(t, s.Handler(), "GET", "/api/v1/services?watch=1", "")
+	if got.code != http.StatusTooManyRequests || got.status.Reason != "TooManyRequests" || got.header.Get("Retry-After") != "1" {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+	<-s.watches
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&timeoutSeconds=1")
+	w.end()
+	if got := len(s.watches); got != maxWatches-1 {
+		t.Errorf("%d watches are open, want %d: the last one has ended", got, maxWatches-1)
+	}
+}
+
+// A watch goes on when other requests would have been cut off.
+func TestLongWatch(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	s.limits.read, s.limits.write, s.limits.header, s.limits.bookmark = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond, 50*time.Millisecond
+	_, control, _ := start(t, s)
+	resp, err := tcpClient(t).Get("http://" + control + "/api/v1/services?watch=1&resourceVersion=9&allowWatchBookmarks=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	w := &stream{t, resp, json.NewDecoder(resp.Body)}
+	for range 20 {
+		w.expect("BOOKMARK @9")
+	}
+}
+
+// A client that does not read is cut off, and holds nobody up.
+func TestSlowReader(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	s.limits.stall = 200 * time.Millisecond
+	srv := httptest.NewUnstartedServer(s.Handler())
+	ended := make(chan struct{}, 1)
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			ended <- struct{}{}
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /api/v1/services?watch=1&resourceVersion=9 HTTP/1.1\r\nHost: x\r\n\r\n")
+	if line, err := bufio.NewReaderSize(c, 16).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	svc := service("x", "a", "10.96.1.1")
+	svc.Annotations = map[string]string{"big": strings.Repeat("x", 64<<10)}
+	for revision := int64(10); revision < 400; revision++ { // 25 MB, far more than the buffers of a socket
+		put(store, revision, svc.DeepCopy())
+	}
+	select {
+	case <-ended:
+	case <-time.After(testTimeout):
+		t.Error("the watch goes on")
+	}
+}

@@ -1,0 +1,209 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/yaml"
+
+	"usher/registry"
+)
+
+// write serves a request that changes the registry.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, t target, verb string, enc encoding) error {
+	if s.opts.Writer == nil {
+		return apierrors.NewServiceUnavailable("the registry cannot be written here")
+	}
+	switch verb {
+	case "create":
+		return s.create(w, r, t, enc)
+	case "update":
+		return s.update(w, r, t, enc)
+	case "delete":
+		return s.delete(w, r, t, enc)
+	}
+	return s.deleteCollection(w, r, t, enc)
+}
+
+func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	obj, err := readObject(w, r, t)
+	if err != nil {
+		return err
+	}
+	if obj, err = s.opts.Writer.Create(r.Context(), obj); err != nil {
+		return err
+	}
+	return s.answerObject(w, r, enc, http.StatusCreated, obj)
+}
+
+func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	obj, err := readObject(w, r, t)
+	if err != nil {
+		return err
+	}
+	if obj.GetName() != t.name {
+		return apierrors.NewBadRequest(fmt.Sprintf(
+			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.name))
+	}
+	if obj, err = s.opts.Writer.Update(r.Context(), obj, t.subresource); err != nil {
+		return err
+	}
+	return s.answerObject(w, r, enc, http.StatusOK, obj)
+}
+
+// delete answers with a Status when the object is gone, and with the object
+// while it terminates.
+func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	opts, err := readDeleteOptions(w, r)
+	if err != nil {
+		return err
+	}
+	obj, gone, err := s.opts.Writer.Delete(r.Context(), t.key(), opts)
+	if err != nil {
+		return err
+	}
+	if !gone {
+		return s.answerObject(w, r, enc, http.StatusOK, obj)
+	}
+	enc.table = false
+	return answer(w, enc, http.StatusOK, success(metav1.StatusDetails{
+		Name: obj.GetName(), Group: t.kind.Group, Kind: t.kind.Resource, UID: obj.GetUID(),
+	}))
+}
+
+// success is the answer to what has no better one.
+func success(details metav1.StatusDetails) metav1.Status {
+	return metav1.Status{
+		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"},
+		Status:   metav1.StatusSuccess, Details: &details,
+	}
+}
+
+// deleteCollection deletes the objects of a selection one by one, and answers
+// with the list of them.
+func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	sel, _, err := parseOptions(t, r.URL.Query())
+	if err != nil {
+		return err
+	}
+	opts, err := readDeleteOptions(w, r)
+	if err != nil {
+		return err
+	}
+	snapshot, err := s.snapshot(r.Context(), 0)
+	if err != nil {
+		return err
+	}
+	deleted, err := s.deleteAll(r.Context(), sel.objects(snapshot), opts)
+	if err != nil {
+		return err
+	}
+	enc.table = false
+	return answer(w, enc, http.StatusOK, newList(t.kind, s.opts.Store.Snapshot().Revision(), deleted))
+}
+
+func (s *Server) deleteAll(ctx context.Context, objects []registry.Object, opts metav1.DeleteOptions) ([]registry.Object, error) {
+	var deleted []registry.Object
+	for _, obj := range objects {
+		if registry.IsDerived(obj) {
+			continue // it goes with what it is derived from
+		}
+		obj, _, err := s.opts.Writer.Delete(ctx, registry.KeyOf(obj), opts)
+		switch {
+		case apierrors.IsNotFound(err): // somebody else was faster
+		case err != nil:
+			return nil, err
+		default:
+			deleted = append(deleted, obj)
+		}
+	}
+	return deleted, nil
+}
+
+// readObject reads the object that the body of a request is, and places it in
+// the namespace of the URL.
+func readObject(w http.ResponseWriter, r *http.Request, t target) (registry.Object, error) {
+	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
+		return nil, err
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	obj, err := registry.DecodeStrict(t.kind, body)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	switch obj.GetNamespace() {
+	case t.namespace:
+	case "":
+		obj.SetNamespace(t.namespace)
+	default:
+		if !t.kind.Namespaced {
+			obj.SetNamespace("")
+			break
+		}
+		return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+	}
+	return obj, nil
+}
+
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	if err == nil || errors.As(err, new(*http.MaxBytesError)) {
+		return body, err
+	}
+	return nil, apierrors.NewBadRequest(fmt.Sprintf("read the body: %v", err))
+}
+
+// readDeleteOptions reads them from the body or, without one, from the query.
+func readDeleteOptions(w http.ResponseWriter, r *http.Request) (metav1.DeleteOptions, error) {
+	var opts metav1.DeleteOptions
+	body, err := readBody(w, r)
+	if err != nil {
+		return opts, err
+	}
+	if len(body) > 0 {
+		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
+			return opts, err
+		}
+		if err := yaml.UnmarshalStrict(body, &opts); err != nil {
+			return opts, apierrors.NewBadRequest(fmt.Sprintf("decode DeleteOptions: %v", err))
+		}
+		if opts.Kind != "" && opts.Kind != "DeleteOptions" {
+			return opts, apierrors.NewBadRequest(fmt.Sprintf("the body of a deletion must be DeleteOptions, not %s", opts.Kind))
+		}
+	} else {
+		query := r.URL.Query()
+		if err := metav1.Convert_url_Values_To_v1_DeleteOptions(&query, &opts, nil); err != nil {
+			return opts, apierrors.NewBadRequest(err.Error())
+		}
+	}
+	if errs := metav1validation.ValidateDeleteOptions(&opts); len(errs) > 0 {
+		return opts, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+	}
+	return opts, refuseDryRun(opts.DryRun)
+}
+
+// refuseDryRun refuses what would otherwise be done in earnest.
+func refuseDryRun(dryRun []string) error {
+	if strings.Join(dryRun, "") != "" {
+		return apierrors.NewBadRequest("dryRun is not supported yet")
+	}
+	return nil
+}
+
+// errNoPatch is the answer to PATCH.
+func errNoPatch(t target) error {
+	err := apierrors.NewMethodNotSupported(t.kind.GroupResource(), "patch")
+	err.ErrStatus.Message = fmt.Sprintf("patch is not supported yet on resources of kind %q: read the object, and replace it with PUT", t.kind.GroupResource())
+	return err
+}

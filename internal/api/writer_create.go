@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"usher/registry"
+	"usher/registry/etcd"
+)
+
+// Create writes a new object and returns it as stored. It takes over obj.
+func (w *Writer) Create(ctx context.Context, obj registry.Object) (registry.Object, error) {
+	if obj.GetResourceVersion() != "" {
+		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
+	}
+	if obj.GetName() == "" && obj.GetGenerateName() != "" {
+		const longest = 63 - 5 // of a label, with the suffix
+		base := obj.GetGenerateName()
+		obj.SetName(base[:min(len(base), longest)] + rand.String(5))
+	}
+	prepareCreate(obj)
+	registry.SetDefaults(obj)
+	errs := field.ErrorList(nil)
+	if svc, ok := obj.(*corev1.Service); ok {
+		errs = registry.PrepareService(svc, nil, w.families)
+	}
+	if len(errs) == 0 {
+		errs = registry.Validate(obj)
+	}
+	key := registry.KeyOf(obj)
+	if len(errs) > 0 {
+		return nil, invalid(key, errs...)
+	}
+	if w.Store.Snapshot().Get(key) != nil {
+		return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
+	}
+	if err := w.ensureNamespace(ctx, obj.GetNamespace()); err != nil {
+		return nil, err
+	}
+	return w.insert(ctx, obj)
+}
+
+// insert allocates what obj needs and writes it, in one transaction.
+func (w *Writer) insert(ctx context.Context, obj registry.Object) (registry.Object, error) {
+	key := registry.KeyOf(obj)
+	lease, err := leaseOf(obj)
+	if err != nil {
+		return nil, err
+	}
+	claims := w.newClaims(obj, nil, lease)
+	for {
+		ops, err := claims.next()
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, etcd.Op{Key: key, Object: obj, Lease: lease})
+		revision, err := w.commit(ctx, ops...)
+		var conflict *etcd.ConflictError
+		switch {
+		case err == nil:
+			return stored(obj, revision), nil
+		case !errors.As(err, &conflict):
+			return nil, statusError(err, key)
+		case conflict.Key == key:
+			return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
+		}
+		claims.taken(conflict.Key)
+	}
+}
+
+// prepareCreate sets what the API alone sets on a new object.
+func prepareCreate(obj registry.Object) {
+	obj.SetUID(types.UID(uuid.NewString()))
+	obj.SetCreationTimestamp(metav1.Time{Time: time.Now().UTC().Truncate(time.Second)})
+	obj.SetGeneration(1)
+	obj.SetDeletionTimestamp(nil)
+	obj.SetDeletionGracePeriodSeconds(nil)
+	obj.SetSelfLink("")
+	obj.SetManagedFields(nil)
+	switch obj := obj.(type) {
+	case *corev1.Service:
+		obj.Status = corev1.ServiceStatus{}
+	case *corev1.Namespace:
+		obj.Status = corev1.NamespaceStatus{}
+	}
+	// The status of a Pod or a Node is taken: there is no kubelet that would
+	// write it later.
+}
