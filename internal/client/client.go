@@ -1,0 +1,180 @@
+// Package client speaks the Kubernetes REST API that a daemon serves, over its
+// unix socket or its control port. The command line and `usher run` use it.
+//
+// It keeps nothing: no cache, no retries, no reconnection. It follows no
+// redirects and knows no proxies: a daemon is near. Errors that the server
+// answers are *apierrors.StatusError, whatever else goes wrong is not.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
+
+// A Client sends requests to one daemon. It is safe for concurrent use.
+type Client struct {
+	server string // as it was given, for messages
+	base   string
+	token  string
+	http   *http.Client
+}
+
+// New returns a Client of server, "unix:/path" or "http(s)://host:port". A
+// token is needed to write over the latter. The caller must Close the Client.
+func New(server, token string) (*Client, error) {
+	c := &Client{server: server, base: strings.TrimRight(server, "/"), token: token}
+	transport := new(http.Transport)
+	if path, ok := strings.CutPrefix(server, "unix:"); ok {
+		if path == "" {
+			return nil, errors.New(`server "unix:": the path of the socket is missing`)
+		}
+		c.base = "http://localhost"
+		transport.DialContext = socket(path).dial
+	} else if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("server %q: want unix:/path or https://host:port", server)
+	}
+	c.http = &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Path returns the path of a collection, or of the object that key names. A
+// namespaced kind without a namespace is the collection in all of them.
+func Path(key registry.Key) string {
+	k := key.Kind
+	path := "/api/" + k.Version
+	if k.Group != "" {
+		path = "/apis/" + k.Group + "/" + k.Version
+	}
+	if k.Namespaced && key.Namespace != "" {
+		path += "/namespaces/" + url.PathEscape(key.Namespace)
+	}
+	path += "/" + k.Resource
+	if key.Name != "" {
+		path += "/" + url.PathEscape(key.Name)
+	}
+	return path
+}
+
+// objectPath is Path for one object. It refuses a key without a name: a
+// request for the object would be one for the whole collection.
+func objectPath(key registry.Key) (string, error) {
+	if key.Name == "" {
+		return "", fmt.Errorf("%s without a name", key.Kind.Singular)
+	}
+	return Path(key), nil
+}
+
+// Do sends a request and returns the response if it is a success. The caller
+// must close its body.
+func (c *Client) Do(ctx context.Context, method, path string, query url.Values, accept string, body []byte) (*http.Response, error) {
+	target := c.base + path
+	if len(query) > 0 {
+		target += "?" + query.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", mediaJSON)
+	}
+	if accept == "" {
+		accept = mediaJSON
+	}
+	req.Header.Set("Accept", accept)
+	req.Header.Set("User-Agent", "usher")
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, statusError(resp, method, path)
+}
+
+const mediaJSON = "application/json"
+
+// statusError reads the Status that came instead of an answer.
+func statusError(resp *http.Response, method, path string) error {
+	const limit = 1 << 20
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit))
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	var status metav1.Status
+	if json.Unmarshal(data, &status) == nil && status.Kind == "Status" {
+		return apierrors.FromObject(&status)
+	}
+	const shown = 200 // of a page that some other server has for its errors
+	data = bytes.TrimSpace(data)
+	return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data[:min(len(data), shown)])
+}
+
+// unreachable says why there was no answer, and what to do about it.
+func (c *Client) unreachable(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("ask %s: %w", c.server, err)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("the daemon is not running: nobody listens at %s"+
+			"\n  start it:           usher serve"+
+			"\n  or name another:    --server or USHER_SERVER", c.server)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s belongs to another user: %w"+
+			"\n  run as that user, or start a daemon of your own: usher serve", c.server, err)
+	}
+	return fmt.Errorf("ask %s: %w", c.server, err)
+}
+
+// JSON sends a request, with in as its body unless that is nil, and decodes
+// the answer into out unless that is nil.
+func (c *Client) JSON(ctx context.Context, method, path string, query url.Values, accept string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return fmt.Errorf("encode the body of %s %s: %w", method, path, err)
+		}
+	}
+	resp, err := c.Do(ctx, method, path, query, accept, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out != nil {
+		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+			return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+		}
+	}
+	io.Copy(io.Discard, resp.Body) // to the end, so that the connection can be used again
+	return nil
+}

@@ -1,0 +1,77 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	apiversion "k8s.io/apimachinery/pkg/version"
+
+	"usher/internal/api"
+)
+
+// ownPath begins the paths of what Kubernetes has not.
+const ownPath = "/apis/" + api.Group + "/" + api.Version
+
+// Status returns what the daemon says about itself.
+func (c *Client) Status(ctx context.Context) (*api.Status, error) {
+	out := new(api.Status)
+	if err := c.JSON(ctx, http.MethodGet, ownPath+"/status", nil, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Version returns the version of the daemon.
+func (c *Client) Version(ctx context.Context) (*apiversion.Info, error) {
+	out := new(apiversion.Info)
+	if err := c.JSON(ctx, http.MethodGet, "/version", nil, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GrantLease grants a lease, of whole seconds, and returns its name.
+func (c *Client) GrantLease(ctx context.Context, ttl time.Duration) (string, error) {
+	lease := newLease("")
+	lease.Spec.TTLSeconds = int64(ttl / time.Second)
+	if err := c.JSON(ctx, http.MethodPost, ownPath+"/leases", nil, "", lease, &lease); err != nil {
+		return "", err
+	}
+	return lease.Name, nil
+}
+
+// RenewLease restarts the time of a lease.
+func (c *Client) RenewLease(ctx context.Context, name string) error {
+	path, err := leasePath(name)
+	if err != nil {
+		return err
+	}
+	return c.JSON(ctx, http.MethodPut, path, nil, "", newLease(name), nil)
+}
+
+// RevokeLease ends a lease, and with it every object under it.
+func (c *Client) RevokeLease(ctx context.Context, name string) error {
+	path, err := leasePath(name)
+	if err != nil {
+		return err
+	}
+	return c.JSON(ctx, http.MethodDelete, path, nil, "", nil, nil)
+}
+
+func newLease(name string) api.Lease {
+	return api.Lease{
+		TypeMeta:   metav1.TypeMeta{Kind: "Lease", APIVersion: api.Group + "/" + api.Version},
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+	}
+}
+
+func leasePath(name string) (string, error) {
+	if name == "" {
+		return "", fmt.Errorf("lease without a name")
+	}
+	return ownPath + "/leases/" + url.PathEscape(name), nil
+}
