@@ -1,0 +1,67 @@
+// Package netenv runs a program in an environment in which the names of
+// Services resolve: the first form of `usher exec`.
+//
+// The program gets a mount namespace in which resolv.conf names usher's DNS
+// with the search path of a Kubernetes namespace, nsswitch.conf sends host
+// names there, and nscd is out of the way. No file of the host is changed, and
+// the network namespace stays the caller's: the ClusterIPs have to be visible
+// in it already. ServiceEnv has the variables that Kubernetes sets.
+//
+// It is Linux alone; elsewhere Exec returns errors.ErrUnsupported.
+package netenv
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// Options say what to run and which names resolve.
+type Options struct {
+	// Args are the program and its arguments. A name without a slash is
+	// looked for in PATH.
+	Args []string
+
+	// Env is the environment of the program, as os.Environ returns it; of a
+	// name that is there twice the last value counts. If nil, it is that of
+	// this process.
+	Env []string
+
+	// Nameserver is the address of usher's DNS, on port 53. It is the only
+	// one: musl asks all of them and takes the first answer.
+	Nameserver netip.Addr
+
+	// Search is the search path, see SearchPath. That of the host follows.
+	Search []string
+
+	// Ndots is the number of dots from which on a name is tried as it is
+	// before the search path. If zero, 5, as in Kubernetes.
+	Ndots int
+}
+
+// SearchPath returns the search path of the programs of a namespace.
+func SearchPath(namespace, clusterDomain string) []string {
+	return []string{namespace + ".svc." + clusterDomain, "svc." + clusterDomain, clusterDomain}
+}
+
+// environ returns the environment of the program, without duplicates: some
+// programs take the first value of a name, others the last.
+func (o Options) environ() []string {
+	env := o.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	seen := make(map[string]bool, len(env))
+	var kept []string
+	for _, kv := range slices.Backward(env) {
+		name, _, _ := strings.Cut(kv, "=")
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		kept = append(kept, kv)
+	}
+	slices.Reverse(kept)
+	return kept
+}
