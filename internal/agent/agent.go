@@ -1,0 +1,72 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"usher/registry"
+)
+
+// API is what the agent needs of the daemon. Its errors are those of
+// Kubernetes' API where the daemon answered, and others where it did not.
+type API interface {
+	Leaser
+	Get(ctx context.Context, key registry.Key) (registry.Object, error)
+	Create(ctx context.Context, obj registry.Object) (registry.Object, error)
+	UpdateStatus(ctx context.Context, obj registry.Object) (registry.Object, error)
+	Delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) error
+	// Watch follows the objects of a Kind in a namespace. It has begun when
+	// Watch returns: whatever is changed after that is in it.
+	Watch(ctx context.Context, kind *registry.Kind, namespace string) (watch.Interface, error)
+}
+
+// An Agent runs Workloads.
+type Agent struct {
+	API      API
+	NodeName string // of the node that the processes are on
+
+	// Stdout and Stderr get the output of the processes, and Stderr also a line
+	// whenever the state of a Pod changes. With Prefix every line of a process
+	// begins with the name of its Pod; without, the processes get the writers
+	// as they are.
+	Stdout, Stderr io.Writer
+	Prefix         bool
+
+	// Environ is what the processes find in their environment beside what it
+	// says about their Pod.
+	Environ []string
+
+	// Kill, when closed, ends the processes at once instead of asking them to.
+	Kill <-chan struct{}
+}
+
+// Run runs w until each of its processes has ended by itself, been stopped by
+// the deletion of its Pod, or been stopped because ctx is done. No Pod of w is
+// left then, if the daemon answers; if not, they end with their lease.
+//
+// It returns the first exit code that is not 0, where 128 is added to the
+// number of a signal that ended a process. A process that ends by the SIGTERM
+// that it was sent counts as 0.
+func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
+	if err := w.Validate(); err != nil {
+		return 0, err
+	}
+	if err := lookCommand(w.Command[0]); err != nil {
+		return 0, err
+	}
+	g := &group{
+		Agent:  a,
+		stdout: &lockedWriter{w: a.Stdout},
+		stderr: &lockedWriter{w: a.Stderr},
+	}
+	var err error
+	if g.lease, err = newLease(ctx, a.API, g.stderr.talk); err != nil {
+		return 0, fmt.Errorf("grant a lease: %w", err)
+	}
+	err = g.run(ctx, w)
+	return g.code, err
+}

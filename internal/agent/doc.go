@@ -1,0 +1,12 @@
+// Package agent runs local processes as Pods: it starts them, each with an
+// address of its own, keeps their Pods in the registry under one lease for as
+// long as they live, and checks whether they are ready.
+//
+// The registry is reached through the API alone. What the agent writes there
+// follows from what its processes do, and is written again whenever the
+// registry has lost it: after a restart of the daemon or a sleep of the
+// machine the same Pods come back with the same names and addresses.
+//
+// It does not restart a process that ended, and it does not keep processes
+// apart: they share the network, the files and the user of the agent.
+package agent

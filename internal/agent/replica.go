@@ -1,0 +1,354 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
+
+const (
+	// requestTimeout bounds one request to the API: a daemon that hangs must
+	// not keep a process from being stopped.
+	requestTimeout = 3 * time.Second
+
+	// retryPeriod is the pause before a Pod is written again.
+	retryPeriod = 500 * time.Millisecond
+
+	// silentFor is how long a process may take to listen before the agent says
+	// where it is expected to.
+	silentFor = 5 * time.Second
+)
+
+// A replica is one process and its Pod.
+type replica struct {
+	*group
+	name string        // of the Pod
+	poke chan struct{} // capacity 1: something may have happened to the Pod
+
+	pod     *corev1.Pod      // as the API returned it last
+	status  corev1.PodStatus // what the Pod's status is to be
+	renewed <-chan struct{}  // closed when the Pod needs another lease
+	check   *probe
+	process *process
+	flush   func() // writes the rest of the output
+	news    string // to be said once the status is written
+	told    string // the last error that was said
+}
+
+// wake makes the replica look at its Pod.
+func (r *replica) wake() {
+	select {
+	case r.poke <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// create writes the Pod under the present lease and takes it as stored. A Pod
+// that is under this lease already was written by a request whose answer got
+// lost.
+func (r *replica) create(ctx context.Context, pod *corev1.Pod) error {
+	name, changed := r.lease.current()
+	pod = pod.DeepCopy()
+	pod.ObjectMeta = metav1.ObjectMeta{
+		Name: pod.Name, Namespace: pod.Namespace, Labels: pod.Labels, Annotations: pod.Annotations,
+	}
+	metav1.SetMetaDataAnnotation(&pod.ObjectMeta, registry.AnnotationLease, name)
+	obj, err := r.API.Create(ctx, pod)
+	if apierrors.IsAlreadyExists(err) {
+		was, errGet := r.API.Get(ctx, registry.KeyOf(pod))
+		if errGet == nil && was.GetAnnotations()[registry.AnnotationLease] == name {
+			obj, err = was, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	r.pod, r.renewed = obj.(*corev1.Pod), changed
+	return nil
+}
+
+// start starts the process at the address of its Pod.
+func (r *replica) start(command []string) (err error) {
+	if r.check, err = newProbe(r.pod); err != nil {
+		return err
+	}
+	r.status = newStatus(r.pod)
+	stdout, stderr, flush := r.output(r.name)
+	r.flush = flush
+	env := slices.Concat(r.Environ, environment(r.pod))
+	if r.process, err = startProcess(command, env, stdout, stderr); err != nil {
+		r.process = nil
+		return err
+	}
+	setStarted(&r.status, time.Now())
+	return nil
+}
+
+// run keeps the Pod true to its process until the process has ended: by
+// itself, because ctx is done, or because somebody deleted the Pod. Then it
+// removes the Pod.
+func (r *replica) run(ctx context.Context) {
+	ctx, stop := context.WithCancel(ctx)
+	turns := make(chan error)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		r.check.run(ctx, func(err error) {
+			select {
+			case turns <- err:
+			case <-ctx.Done():
+			}
+		})
+	})
+	defer wg.Wait()
+	defer stop()
+	r.serve(ctx, turns)
+}
+
+// serve is run's loop: whatever happens, it compares what is with what should
+// be, so that nothing depends on every event being seen.
+func (r *replica) serve(ctx context.Context, turns <-chan error) {
+	silent := time.NewTimer(silentFor)
+	defer silent.Stop()
+	retry := time.NewTimer(0) // writes the status for the first time
+	defer retry.Stop()
+	for {
+		select {
+		case <-r.process.done:
+			r.ended(ctx)
+			return
+		case <-ctx.Done():
+			r.terminate(ctx, nil)
+			return
+		case <-silent.C:
+			r.sayWhereToListen()
+			continue
+		case err := <-turns:
+			silent.Stop()
+			r.turn(err)
+		case <-r.poke:
+		case <-r.renewed:
+			r.renewed = nil // until the Pod is under the new one
+		case <-retry.C:
+		}
+		err := r.reconcile(ctx)
+		if deleted, ok := errors.AsType[*deletedError](err); ok {
+			r.terminate(ctx, deleted.grace)
+			return
+		}
+		r.complain(err)
+		if err != nil {
+			retry.Reset(retryPeriod)
+		}
+	}
+}
+
+// deletedError says that somebody deleted the Pod.
+type deletedError struct {
+	grace *int64 // in seconds; nil when the Pod is gone already
+}
+
+func (*deletedError) Error() string { return "the pod has been deleted" }
+
+// reconcile brings the Pod in the registry in line with the process. It
+// returns a deletedError when the Pod has been deleted there.
+func (r *replica) reconcile(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	obj, err := r.API.Get(ctx, registry.KeyOf(r.pod))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
+	}
+	if pod, ok := obj.(*corev1.Pod); err == nil && ok && pod.UID == r.pod.UID {
+		return r.update(ctx, pod)
+	}
+	// The Pod is gone: either with the lease, or somebody forced it out.
+	name, err := r.lease.renew(ctx)
+	if err != nil {
+		return err
+	}
+	if name == r.pod.Annotations[registry.AnnotationLease] {
+		return &deletedError{}
+	}
+	return r.recreate(ctx)
+}
+
+// update brings the present Pod in line.
+func (r *replica) update(ctx context.Context, pod *corev1.Pod) error {
+	if pod.DeletionTimestamp != nil {
+		r.pod = pod
+		return &deletedError{pod.DeletionGracePeriodSeconds}
+	}
+	if name, _ := r.lease.current(); name != pod.Annotations[registry.AnnotationLease] {
+		// It has outlived its lease and may go at any moment.
+		if err := r.remove(ctx); err != nil {
+			return err
+		}
+		return r.recreate(ctx)
+	}
+	if apiequality.Semantic.DeepEqual(pod.Status, r.status) {
+		return nil
+	}
+	pod = pod.DeepCopy()
+	pod.ResourceVersion = "" // the status is the agent's alone
+	pod.Status = *r.status.DeepCopy()
+	obj, err := r.API.UpdateStatus(ctx, pod)
+	if err != nil {
+		return err
+	}
+	r.pod = obj.(*corev1.Pod)
+	r.announce()
+	return nil
+}
+
+// announce says how the Pod has turned. It is called once the daemon knows, so
+// that whoever reads "ready" can connect.
+func (r *replica) announce() {
+	if r.news != "" {
+		r.say("pod/%s %s", r.name, r.news)
+		r.news = ""
+	}
+}
+
+// recreate writes the Pod anew, with the name, the address and the status that
+// it had.
+func (r *replica) recreate(ctx context.Context) error {
+	pod := r.pod.DeepCopy()
+	pod.Status = *r.status.DeepCopy()
+	if err := r.create(ctx, pod); err != nil {
+		return err
+	}
+	r.say("pod/%s registered again (%s)", r.name, r.pod.Status.PodIP)
+	r.announce()
+	return nil
+}
+
+// remove deletes the Pod at once. It is not an error if it is gone.
+func (r *replica) remove(ctx context.Context) error {
+	return r.delete(ctx, 0)
+}
+
+// delete deletes the Pod with a grace period in seconds.
+func (r *replica) delete(ctx context.Context, grace int64) error {
+	err := r.API.Delete(ctx, registry.KeyOf(r.pod), metav1.DeleteOptions{
+		GracePeriodSeconds: &grace,
+		Preconditions:      &metav1.Preconditions{UID: &r.pod.UID},
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) { // gone, or somebody else's by now
+		return nil
+	}
+	return err
+}
+
+// turn notes that the process has turned ready, or not ready because of err.
+func (r *replica) turn(err error) {
+	setReady(&r.status, err == nil, time.Now())
+	r.news = fmt.Sprintf("ready (%s)", r.address())
+	if err != nil {
+		r.news = fmt.Sprintf("not ready: %v", err)
+	}
+}
+
+// address returns where the process listens, for people: its first port stands
+// for all of them.
+func (r *replica) address() string {
+	ports := r.pod.Spec.Containers[0].Ports
+	if len(ports) == 0 {
+		return r.pod.Status.PodIP
+	}
+	return net.JoinHostPort(r.pod.Status.PodIP, strconv.Itoa(int(ports[0].ContainerPort)))
+}
+
+// sayWhereToListen helps with a program that does not look at HOST and PORT.
+func (r *replica) sayWhereToListen() {
+	r.say("pod/%s not ready: nothing listens on %s yet; the program finds its address in $HOST and $PORT", r.name, r.address())
+}
+
+// terminate stops the process in the order that loses no connection: the Pod
+// turns terminating, and only when this node sends it no new ones does the
+// process get SIGTERM; after the grace period, SIGKILL. grace is that of a
+// deletion under way, in seconds.
+func (r *replica) terminate(ctx context.Context, grace *int64) {
+	ctx = context.WithoutCancel(ctx)
+	if grace == nil {
+		grace = r.pod.Spec.TerminationGracePeriodSeconds
+	}
+	if r.pod.DeletionTimestamp == nil {
+		unkilled, cancel := r.untilKilled(ctx)
+		_ = r.try(unkilled, func(ctx context.Context) error { return r.delete(ctx, *grace) })
+		cancel()
+	}
+	r.say("pod/%s terminating", r.pod.Name)
+	r.process.signal(syscall.SIGTERM)
+	limit := time.NewTimer(time.Duration(*grace) * time.Second)
+	defer limit.Stop()
+	select {
+	case <-r.process.done:
+	case <-limit.C:
+		r.say("pod/%s did not end within %d s: killed", r.name, *grace)
+	case <-r.Kill:
+	}
+	r.process.signal(syscall.SIGKILL)
+	<-r.process.done
+	_ = r.try(ctx, r.remove) // what is left ends with the lease
+	code, sig := r.process.status()
+	if sig == syscall.SIGTERM {
+		code = 0 // it did as it was told
+	}
+	r.flush()
+	r.exited(r.name, code, sig)
+}
+
+// ended removes the Pod of a process that ended by itself.
+func (r *replica) ended(ctx context.Context) {
+	code, sig := r.process.status()
+	r.flush()
+	r.exited(r.name, code, sig)
+	for {
+		err := r.try(context.WithoutCancel(ctx), r.remove)
+		if err == nil {
+			return
+		}
+		// The lease still holds the Pod, for the sake of the other replicas.
+		select {
+		case <-time.After(retryPeriod):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// try makes one request within its time, and says what came of it if nothing
+// did.
+func (r *replica) try(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := request(ctx)
+	r.complain(err)
+	return err
+}
+
+// complain says what the API has against the Pod, once. That the API does not
+// answer at all is the lease's to say.
+func (r *replica) complain(err error) {
+	if err == nil || !errors.As(err, new(apierrors.APIStatus)) {
+		r.told = ""
+		return
+	}
+	if text := err.Error(); text != r.told {
+		r.told = text
+		r.say("pod/%s: %s", r.name, text)
+	}
+}
