@@ -1,0 +1,213 @@
+// Package daemon puts the parts of usher together into one running daemon:
+// the registry and its mirror, the proxy, the Views, the DNS and the API.
+//
+// Each part works on its own; here is only who knows whom, the order in which
+// they start and end, and what they tell each other.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+
+	"usher/internal/api"
+	"usher/internal/config"
+	"usher/internal/dns"
+	"usher/internal/vip"
+	"usher/proxy"
+	"usher/registry"
+	"usher/registry/etcd"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+
+	// EtcdCommand returns the command that runs etcd.RunServer in a child
+	// process.
+	EtcdCommand func(etcd.ServerConfig) *exec.Cmd
+}
+
+// A daemon has the parts.
+type daemon struct {
+	Options
+	started time.Time
+
+	client    *etcd.Client
+	store     *registry.Store
+	mirror    *etcd.Mirror
+	views     []*vip.View
+	proxy     *proxy.Proxy
+	dns       *dns.Server
+	resolvers []*resolver
+	writer    *api.Writer
+	events    *api.Recorder
+	reports   *reporter
+	api       *api.Server
+
+	bootstrapped atomic.Bool // the Services that always exist do
+}
+
+// Run runs a daemon until ctx is done, or until a part of it fails.
+func Run(ctx context.Context, o Options) error {
+	d := &daemon{Options: o, started: time.Now(), store: registry.NewStore()}
+	if err := os.MkdirAll(o.Config.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	unlock, err := lockDir(o.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := d.open(ctx); err != nil {
+		return errors.Join(err, d.close())
+	}
+
+	// etcd ends after everything that writes to it.
+	registryCtx, stopRegistry := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRegistry()
+	var below errgroup.Group
+	if d.embedded() {
+		below.Go(func() error { return d.superviseEtcd(registryCtx) })
+	}
+	err = d.serve(ctx)
+	stopRegistry()
+	return errors.Join(err, below.Wait(), d.close())
+}
+
+// open opens every socket and makes every part, or fails. Nothing runs yet.
+func (d *daemon) open(ctx context.Context) error {
+	token, err := loadToken(d.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	if d.client, err = etcd.Dial(ctx, d.etcdConfig()); err != nil {
+		return err
+	}
+	if d.views, err = openViews(d.Config, d.Log); err != nil {
+		return err
+	}
+	d.proxy = proxy.New(proxy.Options{
+		Store: d.store, Log: d.Log, Listen: d.listen,
+		Report: func(s proxy.Status) { d.reports.listening(s) },
+	})
+	d.writer = api.NewWriter(api.WriterOptions{
+		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), Applied: d.applied,
+	})
+	d.events = api.NewRecorder(d.writer, d.Config.NodeName, d.Log)
+	d.reports = newReporter(d)
+	d.mirror = &etcd.Mirror{Client: d.client, Store: d.store, Report: d.reports.unreadable, Log: d.Log}
+	d.openDNS(ctx)
+	return d.openAPI(token)
+}
+
+// openAPI makes the API and opens its sockets.
+func (d *daemon) openAPI(token string) error {
+	metrics := prometheus.NewRegistry()
+	d.api = api.New(api.Options{
+		Store: d.store, Writer: d.writer, Status: d.status, Ready: d.ready, Token: token,
+		ClusterDomain: d.Config.ClusterDomain, Views: d.localAddresses, Version: versionInfo(d.Version),
+		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
+		Registerer: metrics, Log: d.Log,
+	})
+	metrics.MustRegister(collectors(d)...)
+	if err := d.api.ListenUnix(d.Config.Socket); err != nil {
+		return err
+	}
+	if d.Config.Listen == "" {
+		return nil
+	}
+	return d.api.ListenControl(d.Config.Listen)
+}
+
+// serve runs the parts until ctx is done or one of them fails.
+func (d *daemon) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	run := func(name string, part func(context.Context) error) {
+		g.Go(func() error {
+			if err := part(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	run("mirror", d.mirror.Run)
+	run("proxy", d.proxy.Run)
+	run("api", d.api.Serve)
+	for _, r := range d.resolvers {
+		run("dns", func(ctx context.Context) error { return r.serve(ctx, d) })
+	}
+	run("bootstrap", d.bootstrap)
+	run("events", d.events.Run)
+	run("conditions", d.reports.run)
+	return g.Wait()
+}
+
+// close gives back what open took. The parts that ran closed their own
+// sockets.
+func (d *daemon) close() error {
+	var errs []error
+	for _, r := range d.resolvers {
+		errs = append(errs, r.close())
+	}
+	if d.api != nil {
+		errs = append(errs, d.api.Close())
+	}
+	for _, v := range d.views {
+		errs = append(errs, v.Close())
+	}
+	if d.client != nil {
+		errs = append(errs, d.client.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// ranges returns the service CIDRs as ranges to allocate from.
+func (d *daemon) ranges() []registry.IPRange {
+	var ranges []registry.IPRange
+	for _, prefix := range d.Config.ServiceCIDRs {
+		ranges = append(ranges, registry.NewIPRange(prefix))
+	}
+	return ranges
+}
+
+// applied waits until the Store and the proxy have reached revision.
+func (d *daemon) applied(ctx context.Context, revision int64) error {
+	if err := d.store.WaitRevision(ctx, revision); err != nil {
+		return err
+	}
+	return d.proxy.WaitRevision(ctx, revision)
+}
+
+// ready says what is missing for this node to serve, or nil.
+func (d *daemon) ready() error {
+	for _, part := range []struct {
+		done <-chan struct{}
+		name string
+	}{{d.store.Synced(), "the registry has not been read yet"}, {d.proxy.Synced(), "listeners are not open yet"}} {
+		select {
+		case <-part.done:
+		default:
+			return errors.New(part.name)
+		}
+	}
+	if !d.bootstrapped.Load() {
+		return errors.New("the Services kubernetes and kube-dns are not there yet")
+	}
+	return nil
+}
+
+// serviceIP returns the address of the service CIDR at an offset.
+func (d *daemon) serviceIP(offset uint64) netip.Addr { return d.ranges()[0].At(offset) }
