@@ -1,0 +1,270 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
+
+func TestDescribe(t *testing.T) {
+	f := newFake(t, finance+`
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: byhand, namespace: finance}
+subsets: [{addresses: [{ip: 10.1.0.7}, {ip: 10.1.0.8}], ports: [{port: 3001, protocol: TCP}]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: slice, namespace: finance}
+addressType: IPv4
+ports: [{name: http, port: 3001, protocol: TCP}]
+endpoints: [{addresses: [10.1.0.9], conditions: {ready: false}, nodeName: node-1}]
+---
+apiVersion: v1
+kind: Node
+metadata: {name: node-1}
+status: {addresses: [{type: InternalIP, address: 127.0.0.1}], nodeInfo: {operatingSystem: linux, architecture: amd64, kubeletVersion: v1}}
+---
+apiVersion: networking.k8s.io/v1
+kind: IPAddress
+metadata: {name: 10.96.0.1}
+spec: {parentRef: {resource: services, namespace: default, name: kubernetes}}
+`)
+	f.put(&corev1.Event{
+		ObjectMeta: metav1.ObjectMeta{Name: "e", Namespace: "finance"}, InvolvedObject: corev1.ObjectReference{Kind: "Service", Namespace: "finance", Name: "empty"},
+		Type: "Warning", Reason: "PortInUse", Message: "another program listens on port 80\n", Source: corev1.EventSource{Component: "usher"},
+		Count: 3, FirstTimestamp: metav1.Time{Time: time.Now().Add(-50 * time.Hour)}, LastTimestamp: metav1.Time{Time: time.Now().Add(-26 * time.Hour)},
+	})
+	tests := map[string]string{
+		"svc payment-service": `Name:                     payment-service
+Namespace:                finance
+Labels:                   app=payment
+                          tier=back
+Annotations:              note: hi there
+Selector:                 app=payment
+Type:                     ClusterIP
+IP Family Policy:         SingleStack
+IP Families:              IPv4
+IP:                       10.96.37.195
+IPs:                      10.96.37.195
+Port:                     http  80/TCP
+TargetPort:               8080/TCP
+Endpoints:                10.1.0.5:8080
+Not Ready:                10.1.0.6:8080 (pod p2: not ready, ContainersNotReady, not yet)
+Port:                     dns  53/UDP
+TargetPort:               dns/UDP
+Endpoints:                10.1.0.5:5353
+Session Affinity:         None
+Internal Traffic Policy:  Cluster
+Events:                   <none>
+`,
+		"svc empty": `Name:                     empty
+Namespace:                finance
+Labels:                   <none>
+Annotations:              <none>
+Selector:                 <none>
+Type:                     ClusterIP
+IP Family Policy:         SingleStack
+IP Families:              IPv4
+IP:                       10.96.111.62
+IPs:                      10.96.111.62
+Port:                     <unset>  80/TCP
+TargetPort:               80/TCP
+Endpoints:                <none>
+Session Affinity:         None
+Internal Traffic Policy:  Cluster
+Events:
+  Type     Reason     Age                 From   Message
+  ----     ------     ---                 ----   -------
+  Warning  PortInUse  26h (x3 over 2d2h)  usher  another program listens on port 80
+`,
+		"pod p2": `Name:         p2
+Namespace:    finance
+Node:         <none>
+Labels:       app=payment
+Annotations:  <none>
+Status:       Running
+IP:           10.1.0.6
+IPs:
+  IP:  10.1.0.6
+Containers:
+  c:
+    Image:        i
+    Ports:        <none>
+    Environment:  <none>
+Conditions:
+  Type   Status  Reason              Message
+  ----   ------  ------              -------
+  Ready  False   ContainersNotReady  not yet
+Events:  <none>
+`,
+		"ep byhand": `Name:         byhand
+Namespace:    finance
+Labels:       <none>
+Annotations:  <none>
+Subsets:
+  Addresses:          10.1.0.7,10.1.0.8
+  NotReadyAddresses:  <none>
+  Ports:
+    Name     Port  Protocol
+    ----     ----  --------
+    <unset>  3001  TCP
+Events:      <none>
+`,
+		"endpointslice slice": `Name:         slice
+Namespace:    finance
+Labels:       <none>
+Annotations:  <none>
+AddressType:  IPv4
+Ports:
+  Name  Port  Protocol
+  ----  ----  --------
+  http  3001  TCP
+Endpoints:
+  - Addresses:  10.1.0.9
+    Conditions:
+      Ready:   false
+    Hostname:  <unset>
+    NodeName:  node-1
+    Zone:      <unset>
+Events:        <none>
+`,
+		"ns finance": `Name:         finance
+Labels:       kubernetes.io/metadata.name=finance
+Annotations:  <none>
+Status:       Active
+Events:       <none>
+`,
+		"no node-1": `Name:               node-1
+Labels:             <none>
+Annotations:        <none>
+CreationTimestamp:  TIME
+Conditions:         <none>
+Addresses:
+  InternalIP:  127.0.0.1
+System Info:
+  Operating System:  linux
+  Architecture:      amd64
+  Kubelet Version:   v1
+Pods:
+  Namespace  Name
+  ---------  ----
+  finance    p1
+Events:      <none>
+`,
+		"ip 10.96.0.1": `Name:         10.96.0.1
+Labels:       <none>
+Annotations:  <none>
+Spec:
+  parentRef:
+    name: kubernetes
+    namespace: default
+    resource: services
+Events:  <none>
+`,
+	}
+	node := f.Snapshot().Get(registry.Key{Kind: registry.Nodes, Name: "node-1"})
+	for args, want := range tests {
+		t.Run(args, func(t *testing.T) {
+			got := f.usher(t, "", append([]string{"describe", "-n", "finance"}, strings.Fields(args)...)...)
+			got.stdout = strings.ReplaceAll(got.stdout, timestamp(node.GetCreationTimestamp()), "TIME")
+			if diff := cmp.Diff(result{0, want, ""}, got, cmp.AllowUnexported(result{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDescribeSeveral(t *testing.T) {
+	f := newFake(t, finance)
+	got := f.usher(t, "", "describe", "pods", "-n", "finance", "-l", "app=payment")
+	if got.code != 0 || strings.Count("\n"+got.stdout, "\nName: ") != 2 || !strings.Contains(got.stdout, "<none>\n\n\nName: ") {
+		t.Errorf("%+v", got)
+	}
+	got = f.usher(t, "", "describe", "svc", "none", "empty", "-n", "finance")
+	if got.code != exitNotFound || !strings.HasPrefix(got.stdout, "Name: ") || got.stderr != "Error from server (NotFound): services \"none\" not found\n" {
+		t.Errorf("%+v", got)
+	}
+	if got = f.usher(t, "", "describe", "svc"); got.stderr != "No resources found in default namespace.\n" || got.code != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestEndpointReason(t *testing.T) {
+	pods := map[string]*corev1.Pod{
+		"p": {Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, Message: "connection refused"}}}},
+	}
+	pod := func(name string) *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Pod", Name: name} }
+	tests := map[string]struct {
+		endpoint discoveryv1.Endpoint
+		want     string
+	}{
+		"by hand":          {discoveryv1.Endpoint{}, "not ready"},
+		"terminating":      {discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Terminating: new(true)}}, "terminating"},
+		"of a pod":         {discoveryv1.Endpoint{TargetRef: pod("p")}, "pod p: not ready, connection refused"},
+		"of a pod gone by": {discoveryv1.Endpoint{TargetRef: pod("q")}, "pod q: not ready"},
+	}
+	for name, tt := range tests {
+		e := serviceEndpoints{pods: pods}
+		if diff := cmp.Diff(tt.want, e.reason(&tt.endpoint)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestDescribeContainer(t *testing.T) {
+	at := metav1.Time{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			DeletionTimestamp: &metav1.Time{Time: time.Now().Add(time.Hour)}, DeletionGracePeriodSeconds: new(int64(30)),
+			Annotations: map[string]string{lastApplied: "{}", "long": strings.Repeat("x", 150), "lines": "a\nb\n"},
+		},
+		Spec: corev1.PodSpec{NodeName: "n", Containers: []corev1.Container{{
+			Name: "c", Command: []string{"web", "-v"}, Ports: []corev1.ContainerPort{{ContainerPort: 80, Protocol: "TCP"}, {Name: "dns", ContainerPort: 53, Protocol: "UDP"}},
+		}}},
+		Status: corev1.PodStatus{HostIP: "127.0.0.1", ContainerStatuses: []corev1.ContainerStatus{{
+			Name: "c", RestartCount: 2, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff"}},
+			LastTerminationState: corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{Reason: "Error", ExitCode: 3, FinishedAt: at}},
+		}}},
+	}
+	p := newPage()
+	describePod(p, pod)
+	want := fmt.Sprintf(`Node:                      n/127.0.0.1
+Labels:                    <none>
+Annotations:               lines:
+                             a
+                             b
+                           long:
+                             %s
+Status:                    Terminating (lasts 0s)
+Termination Grace Period:  30s
+IP:                        <none>
+Containers:
+  c:
+    Image:          <none>
+    Ports:          80/TCP, 53/UDP dns
+    Command:        web -v
+    State:          Waiting
+      Reason:       CrashLoopBackOff
+    Last State:     Terminated
+      Reason:       Error
+      Exit Code:    3
+      Finished:     Fri, 02 Jan 2026 03:04:05 +0000
+    Ready:          false
+    Restart Count:  2
+    Environment:    <none>
+Conditions:         <none>
+`, strings.Repeat("x", 150))
+	if diff := cmp.Diff(want, p.text()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}

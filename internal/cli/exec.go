@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"usher/internal/api"
+	"usher/internal/netenv"
+	"usher/registry"
+)
+
+func newExecCommand(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "exec [-n NAMESPACE] -- COMMAND [ARG...]",
+		Short: "Run a program that sees Services by their names",
+		Long: `Run a program, unmodified, where names such as backend or payment-service.finance
+resolve to ClusterIPs, as in a Pod of the namespace. The files of the machine stay
+as they are: the program has a resolv.conf of its own.
+
+The ClusterIPs have to be visible where the program runs: the daemon has to have
+the anyip view in this network namespace.
+
+Exit code, signals and terminal are the program's own.`,
+		Example: `  usher exec -- curl http://web/
+  usher exec -n finance -- java PaymentClient.java`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || cmd.ArgsLenAtDash() > 0 {
+				return usagef("want a command: usher exec [-n NAMESPACE] -- COMMAND [ARG...]")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return g.exec(cmd.Context(), args) },
+	}
+	cmd.Flags().SetInterspersed(false)
+	return cmd
+}
+
+func (g *globals) exec(ctx context.Context, args []string) error {
+	c, err := g.client()
+	if err != nil {
+		return err
+	}
+	status, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	nameserver, err := visibleNameserver(status)
+	if err != nil {
+		return err
+	}
+	namespace := g.key(registry.Pods, "").Namespace
+	services, err := serviceVariables(ctx, c, namespace)
+	if err != nil {
+		return err
+	}
+	c.Close()
+	code, err := netenv.Exec(netenv.Options{
+		Args: args, Env: slices.Concat(services, os.Environ()), // the user's own variables win
+		Nameserver: nameserver, Search: netenv.SearchPath(namespace, status.ClusterDomain),
+	})
+	if err != nil {
+		fmt.Fprintln(g.env.Stderr, message(err))
+	}
+	if code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}
+
+// visibleNameserver returns the nameserver of the View that has the ClusterIPs
+// themselves, if this process is in its network namespace.
+func visibleNameserver(status *api.Status) (netip.Addr, error) {
+	const otherwise = "\n  the addresses on loopback work in any case: usher get svc -A -o wide"
+	for _, v := range status.Views {
+		if v.Name != "anyip" {
+			continue
+		}
+		if here := networkNamespace(); v.NetNS != here {
+			return netip.Addr{}, fmt.Errorf("the ClusterIPs are visible in the daemon's network namespace (%d), and this is another one (%d)%s",
+				v.NetNS, here, otherwise)
+		}
+		addr, err := netip.ParseAddrPort(v.Nameserver)
+		if err == nil && addr.Port() != 53 {
+			return netip.Addr{}, fmt.Errorf("the nameserver of the anyip view is at %s: a resolv.conf cannot name a port\n  give the daemon CAP_NET_BIND_SERVICE", addr)
+		}
+		if err != nil {
+			return netip.Addr{}, errors.New("the nameserver of the anyip view is not open: another program has port 53\n  see: usher describe svc kube-dns -n kube-system")
+		}
+		return addr.Addr(), nil
+	}
+	var views []string
+	for _, v := range status.Views {
+		views = append(views, v.Name)
+	}
+	return netip.Addr{}, fmt.Errorf("exec needs the ClusterIPs to be visible here, and the daemon has no anyip view (it has: %s)"+
+		"\n  give it one:        start usher serve as root, or in a network namespace of your own: unshare -Urnm%s",
+		strings.Join(views, ", "), otherwise)
+}
+
+// networkNamespace returns the inode of this process's network namespace.
+func networkNamespace() uint64 {
+	info, err := os.Stat("/proc/self/ns/net")
+	if err != nil {
+		return 0
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Ino)
+	}
+	return 0
+}

@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A command line that makes no sense is refused before the daemon is asked:
+// there is none here.
+func TestRunUsage(t *testing.T) {
+	tests := map[string]struct {
+		args string
+		want string
+	}{
+		"nothing":            {"", "want a name and a command"},
+		"no command":         {"web", "want a name and a command"},
+		"no dashes":          {"web ./web", "want a name and a command"},
+		"an empty command":   {"web --", "want a name and a command"},
+		"two names":          {"web api -- ./web", "want a name and a command"},
+		"a name":             {"Web -- ./web", `name: Invalid value: "Web"`},
+		"a port":             {"web -p 0 -- ./web", `invalid port "0": must be between 1 and 65535, inclusive`},
+		"a port twice":       {"web -p 80 -p 80 -- ./web", "ports[1].containerPort: Duplicate value: 80"},
+		"a label":            {"web -l app -- ./web", `invalid label "app": want KEY=VALUE`},
+		"a value":            {"web -l app=a=b -- ./web", `labels: Invalid value: "a=b"`},
+		"no replicas":        {"web --replicas 0 -- ./web", "replicas: Invalid value: 0"},
+		"a flag":             {"web --replica 2 -- ./web", "unknown flag: --replica"},
+		"a namespace":        {"web -n Finance -- ./web", `namespace: Invalid value: "Finance"`},
+		"everything at once": {"Web -n Finance --replicas 0 -- ./web", "replicas: Invalid value: 0"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			env := Env{
+				Stdout: &stdout, Stderr: &stderr,
+				Getenv: func(string) string { return "" },
+			}
+			args := append([]string{"run", "--server", "unix:" + t.TempDir() + "/none"}, strings.Fields(tt.args)...)
+			if diff := cmp.Diff(exitUsage, Main(t.Context(), env, args)); diff != "" {
+				t.Errorf("exit code (-want +got):\n%s", diff)
+			}
+			if !strings.Contains(stderr.String(), tt.want) || stdout.Len() > 0 {
+				t.Errorf("stderr %q, stdout %q, want %q on stderr", &stderr, &stdout, tt.want)
+			}
+		})
+	}
+}

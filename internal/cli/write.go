@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"usher/internal/client"
+	"usher/registry"
+)
+
+// A writeCommand sends the objects of manifests: apply, create or replace.
+type writeCommand struct {
+	*globals
+	files  files
+	output string
+
+	verb  string // "applying"
+	named bool   // generateName is not enough
+
+	// send sends one object, and returns it as stored and what was done to it.
+	send func(context.Context, *client.Client, registry.Object) (registry.Object, string, error)
+}
+
+// command makes cmd the command that w is of.
+func (w *writeCommand) command(cmd *cobra.Command) *cobra.Command {
+	cmd.Args = noArgs
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context()) }
+	w.files.addFlags(cmd)
+	addOutputFlag(cmd, &w.output, "json", "yaml", "name")
+	return cmd
+}
+
+// run sends every object, and fails when one of them failed.
+func (w *writeCommand) run(ctx context.Context) error {
+	if err := checkOutput(w.output, "json", "yaml", "name"); err != nil {
+		return err
+	}
+	manifests, err := w.manifests()
+	if err != nil {
+		return err
+	}
+	c, err := w.client()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var errs []error
+	var stored []registry.Object
+	for _, m := range manifests {
+		obj, done, err := w.send(ctx, c, m.object)
+		if err != nil && !errors.As(err, new(*apierrors.StatusError)) {
+			errs = append(errs, err) // nobody answers: nor will they for the rest
+			break
+		}
+		if err != nil {
+			errs = append(errs, manifestError{w.verb, m.source, err})
+			continue
+		}
+		stored = append(stored, obj)
+		if w.output == "" {
+			_, err := fmt.Fprintf(w.env.Stdout, "%s/%s %s%s\n", typeName(registry.KindOf(obj)), obj.GetName(), done, addressOf(obj, done))
+			errs = append(errs, err)
+		}
+	}
+	if w.output != "" && len(stored) > 0 {
+		errs = append(errs, printObjects(w.env.Stdout, w.output, stored, len(manifests) == 1))
+	}
+	return errors.Join(errs...)
+}
+
+// manifests reads the objects to send.
+func (w *writeCommand) manifests() ([]manifest, error) {
+	manifests, err := w.readManifests(w.files, w.verb)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, m := range manifests {
+		if w.named && m.object.GetName() == "" {
+			errs = append(errs, manifestError{w.verb, m.source, fmt.Errorf(
+				"from %s: cannot use generate name; use create", m.object.GetGenerateName())})
+		}
+	}
+	return manifests, errors.Join(errs...)
+}
+
+// addressOf returns the ClusterIP of a Service that was created: what the user
+// is about to need.
+func addressOf(obj registry.Object, done string) string {
+	svc, ok := obj.(*corev1.Service)
+	if !ok || done != "created" || len(registry.ClusterIPs(svc)) == 0 {
+		return ""
+	}
+	return " (" + svc.Spec.ClusterIP + ")"
+}
