@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain runs the tests inside a network and a mount namespace of their own
+// where that is allowed: real ClusterIPs exist there, and nothing that the
+// tests dial can leave.
+func TestMain(m *testing.M) {
+	commands := map[string]func(){"usher": main, "usher-test-server": testServer}
+	if commands[filepath.Base(os.Args[0])] == nil {
+		enterNamespace()
+	}
+	testscript.Main(m, commands)
+}
+
+// isolated reports whether the process is in the namespaces of enterNamespace.
+func isolated() bool { return os.Getenv(isolatedEnv) == "yes" }
+
+const isolatedEnv = "USHER_TEST_ISOLATED"
+
+// TestScripts runs testdata/script against the real binary over real sockets.
+// They run one after the other, since they share a network namespace.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       os.Getenv("UPDATE") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("USHER_DATADIR", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("USHER_API_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
+			env.Setenv("USHER_SERVER", "unix:"+filepath.Join(env.WorkDir, "api.sock"))
+			env.Setenv("USHER_NODENAME", "node-1")
+			env.Values[processKey{}] = new(process)
+			env.Values[backendsKey{}] = make(backends)
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			switch cond {
+			case "isolated":
+				return isolated(), nil
+			case "root":
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve":   cmdServe,
+			"stop":    cmdStop,
+			"crash":   cmdCrash,
+			"backend": cmdBackend,
+			"tcp":     cmdTCP,
+			"echo1m":  cmdEcho,
+			"udp":     cmdUDP,
+			"dig":     cmdDig,
+			"until":   cmdUntil,
+
+			"killpod":  cmdKillPod,
+			"killetcd": cmdKillEtcd,
+			"etcdput":  cmdEtcdPut,
+
+			"hundred":   cmdHundred,
+			"http":      cmdHTTP,
+			"readtoken": cmdReadToken,
+		},
+	})
+}
+
+// A process is the daemon of a script.
+type process struct {
+	cmd  *exec.Cmd
+	log  *os.File
+	done chan error
+}
+
+type processKey struct{}
+
+// cmdServe starts the daemon with arguments and waits until it is ready.
+func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("use: ! exec usher serve")
+	}
+	p := ts.Value(processKey{}).(*process)
+	if p.cmd != nil {
+		ts.Fatalf("the daemon is running")
+	}
+	path, err := exec.LookPath("usher")
+	ts.Check(err)
+	p.log, err = os.OpenFile(ts.MkAbs("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	p.cmd = exec.Command(path, append([]string{"serve"}, args...)...)
+	p.cmd.Env = environment(ts)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	ts.Check(p.cmd.Start())
+	p.done = make(chan error, 1)
+	go func(cmd *exec.Cmd) { p.done <- cmd.Wait() }(p.cmd)
+	ts.Defer(func() { p.end(os.Kill) })
+	ready := func() bool {
+		c, err := net.Dial("unix", ts.Getenv("USHER_API_SOCKET"))
+		if err != nil {
+			return false
+		}
+		defer c.Close()
+		fmt.Fprint(c, "GET /readyz HTTP/1.0\r\n\r\n")
+		var buf [64]byte
+		n, _ := c.Read(buf[:])
+		return strings.Contains(string(buf[:n]), " 200 ")
+	}
+	if !poll(func() bool {
+		select {
+		case err := <-p.done:
+			p.cmd = nil
+			ts.Fatalf("the daemon ended: %v\n%s", err, ts.ReadFile("daemon.log"))
+		default:
+		}
+		return ready()
+	}) {
+		ts.Fatalf("the daemon does not become ready\n%s", ts.ReadFile("daemon.log"))
+	}
+}
+
+func environment(ts *testscript.TestScript) []string {
+	env := os.Environ()
+	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "HOME", "PATH", "TMPDIR"} {
+		if v := ts.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+// end sends sig and waits for the end.
+func (p *process) end(sig os.Signal) error {
+	if p.cmd == nil {
+		return nil
+	}
+	p.cmd.Process.Signal(sig)
+	err := <-p.done
+	p.cmd = nil
+	p.log.Close()
+	return err
+}
+
+// cmdStop ends the daemon as Ctrl-C does and checks that it ends well.
+func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+	if err := ts.Value(processKey{}).(*process).end(os.Interrupt); err != nil {
+		ts.Fatalf("the daemon ended with %v\n%s", err, ts.ReadFile("daemon.log"))
+	}
+}
+
+// cmdCrash ends the daemon with SIGKILL.
+func cmdCrash(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Value(processKey{}).(*process).end(os.Kill)
+}
