@@ -37,8 +37,8 @@ fuzz: ## each fuzz target for FUZZTIME
 	  echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
 	done
 
-bench: ## the benchmarks of the parts
-	go test -run '^$$' -bench . -benchmem ./registry/... ./balancer/... ./proxy/... ./internal/dns/...
+bench: build ## the benchmarks: of the whole program, and of its parts
+	go test -run '^$$' -bench . -benchmem . ./registry/... ./balancer/... ./proxy/... ./internal/dns/...
 
 clean:
 	rm -rf bin
