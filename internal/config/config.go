@@ -8,9 +8,7 @@ package config
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -223,33 +221,4 @@ func parseServer(s string) (netip.AddrPort, error) {
 		return netip.AddrPortFrom(addr, 53), nil
 	}
 	return netip.ParseAddrPort(s)
-}
-
-// DefaultFile returns the path of the configuration file that is read when
-// none is named, or "" when it does not exist.
-func DefaultFile(getenv func(string) string) string {
-	path := "/etc/usher/config.yaml"
-	if os.Geteuid() != 0 {
-		dir := getenv("XDG_CONFIG_HOME")
-		if dir == "" {
-			dir = filepath.Join(getenv("HOME"), ".config")
-		}
-		path = filepath.Join(dir, "usher", "config.yaml")
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	return path
-}
-
-// DefaultDataDir returns where the state is kept when dataDir is not set.
-func DefaultDataDir(getenv func(string) string) string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/usher"
-	}
-	dir := getenv("XDG_STATE_HOME")
-	if dir == "" {
-		dir = filepath.Join(getenv("HOME"), ".local", "state")
-	}
-	return filepath.Join(dir, "usher")
 }
