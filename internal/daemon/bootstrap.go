@@ -207,6 +207,19 @@ func (d *daemon) controlAddr() (netip.AddrPort, bool) {
 	return netip.AddrPort{}, false
 }
 
+// apiAddresses returns the addresses by which programs find the API: those of
+// the Service kubernetes.
+func (d *daemon) apiAddresses() []string {
+	ip := d.serviceIP(apiOffset)
+	list := []string{ip.String()}
+	for _, v := range d.views {
+		if addr, ok := v.Address(ip); ok && addr != ip {
+			list = append(list, addr.String())
+		}
+	}
+	return list
+}
+
 // dnsService is the Service by which programs find the nameserver.
 func (d *daemon) dnsService() *corev1.Service {
 	svc := newService(metav1.NamespaceSystem, "kube-dns", d.serviceIP(dnsOffset))

@@ -63,7 +63,7 @@ type daemon struct {
 // Run runs a daemon until ctx is done, or until a part of it fails.
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{Options: o, started: time.Now(), store: registry.NewStore()}
-	if err := os.MkdirAll(o.Config.DataDir, 0o700); err != nil {
+	if err := makePrivate(o.Config.DataDir); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
 	unlock, err := lockDir(o.Config.DataDir)
@@ -85,6 +85,14 @@ func Run(ctx context.Context, o Options) error {
 	err = d.serve(ctx)
 	stopRegistry()
 	return errors.Join(err, below.Wait(), d.close())
+}
+
+// makePrivate makes a directory that this user alone can look into.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 // open opens every socket and makes every part, or fails. Nothing runs yet.
@@ -118,7 +126,8 @@ func (d *daemon) openAPI(token string) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
 		Store: d.store, Writer: d.writer, Status: d.status, Ready: d.ready, Token: token,
-		ClusterDomain: d.Config.ClusterDomain, Views: d.localAddresses, Version: versionInfo(d.Version),
+		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
+		Views: d.localAddresses, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
 		Registerer: metrics, Log: d.Log,
 	})
