@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -9,9 +8,9 @@ import (
 	"io"
 	"strconv"
 
+	yamlv3 "go.yaml.in/yaml/v3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	kjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
 )
@@ -62,7 +61,7 @@ func DecodeStrict(k *Kind, document []byte) (Object, error) {
 	wrong := func(err error) error {
 		return fmt.Errorf("%s in version %q cannot be handled as a %s: %w", k.Kind, k.GroupVersion(), k.Kind, err)
 	}
-	data, err := toJSON(document)
+	data, err := ToJSON(document)
 	if err != nil {
 		return nil, wrong(err)
 	}
@@ -89,24 +88,24 @@ func DecodeStrict(k *Kind, document []byte) (Object, error) {
 	return obj, nil
 }
 
-// toJSON returns a document as JSON. What is JSON already stays as it is: YAML
-// does not know all of JSON's escapes.
-func toJSON(document []byte) ([]byte, error) {
+// ToJSON returns a JSON or YAML document as JSON. More than one document is an
+// error, and so are keys that are there twice. What is JSON already stays as
+// it is: YAML does not know all of JSON's escapes.
+func ToJSON(document []byte) ([]byte, error) {
 	if json.Valid(document) {
 		return document, nil
 	}
-	var one []byte
-	for r := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(document))); ; {
-		next, err := r.Read()
-		if errors.Is(err, io.EOF) {
-			return yaml.YAMLToJSONStrict(one)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if one != nil {
-			return nil, errors.New("there is more than one document")
-		}
-		one = next
+	// The conversion reads the first document and ignores what follows it.
+	decoder := yamlv3.NewDecoder(bytes.NewReader(document))
+	var first, more yamlv3.Node
+	if err := decoder.Decode(&first); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
 	}
+	switch err := decoder.Decode(&more); {
+	case err == nil:
+		return nil, errors.New("there is more than one document")
+	case !errors.Is(err, io.EOF):
+		return nil, err
+	}
+	return yaml.YAMLToJSONStrict(document)
 }

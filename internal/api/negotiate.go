@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"mime"
 	"net/http"
@@ -11,6 +12,8 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
 )
 
 const (
@@ -94,17 +97,26 @@ func notAcceptable(accepted ...string) error {
 	}}
 }
 
-// checkContentType refuses a body that is neither JSON nor YAML with 415. A
-// body without a type is taken for JSON.
-func checkContentType(header string) error {
-	if header == "" {
-		return nil
+// decodeJSON returns a body, which is JSON or YAML by its content type, as
+// JSON: one document and nothing else. A body without a type is taken for
+// JSON. Other types are refused with 415.
+func decodeJSON(header string, body []byte) ([]byte, error) {
+	media := mediaJSON
+	if header != "" {
+		var err error
+		if media, _, err = mime.ParseMediaType(header); err != nil {
+			media = header
+		}
 	}
-	media, _, err := mime.ParseMediaType(header)
-	if err == nil && (media == mediaJSON || media == mediaYAML) {
-		return nil
+	switch media {
+	case mediaJSON:
+		var document json.RawMessage
+		err := json.Unmarshal(body, &document)
+		return document, err
+	case mediaYAML:
+		return registry.ToJSON(body)
 	}
-	return &apierrors.StatusError{ErrStatus: metav1.Status{
+	return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
 		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s", mediaJSON, mediaYAML),
 	}}

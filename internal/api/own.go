@@ -108,14 +108,11 @@ func (s *Server) revokeLease(w http.ResponseWriter, r *http.Request, name string
 // readLease reads a Lease from the body of a request, which may be empty.
 func readLease(w http.ResponseWriter, r *http.Request) (Lease, error) {
 	var lease Lease
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, "Lease")
 	if err != nil {
 		return lease, err
 	}
 	if len(body) > 0 {
-		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
-			return lease, err
-		}
 		if err := yaml.UnmarshalStrict(body, &lease); err != nil {
 			return lease, apierrors.NewBadRequest(fmt.Sprintf("decode Lease: %v", err))
 		}

@@ -131,10 +131,7 @@ func (s *Server) deleteAll(ctx context.Context, objects []registry.Object, opts 
 // readObject reads the object that the body of a request is, and places it in
 // the namespace of the URL.
 func readObject(w http.ResponseWriter, r *http.Request, t target) (registry.Object, error) {
-	if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
-		return nil, err
-	}
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, t.kind.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -156,25 +153,34 @@ func readObject(w http.ResponseWriter, r *http.Request, t target) (registry.Obje
 	return obj, nil
 }
 
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads the body of a request, a document of that kind, as JSON. It
+// returns nothing for a request without one.
+func readBody(w http.ResponseWriter, r *http.Request, kind string) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-	if err == nil || errors.As(err, new(*http.MaxBytesError)) {
-		return body, err
+	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, err
+	case err != nil:
+		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the body: %v", err))
+	case len(body) == 0:
+		return nil, nil
 	}
-	return nil, apierrors.NewBadRequest(fmt.Sprintf("read the body: %v", err))
+	document, err := decodeJSON(r.Header.Get("Content-Type"), body)
+	if err != nil && !errors.As(err, new(apierrors.APIStatus)) {
+		return nil, apierrors.NewBadRequest(fmt.Sprintf(
+			"the object provided is unrecognized (must be of type %s): couldn't get version/kind; parse error: %v", kind, err))
+	}
+	return document, err
 }
 
 // readDeleteOptions reads them from the body or, without one, from the query.
 func readDeleteOptions(w http.ResponseWriter, r *http.Request) (metav1.DeleteOptions, error) {
 	var opts metav1.DeleteOptions
-	body, err := readBody(w, r)
+	body, err := readBody(w, r, "DeleteOptions")
 	if err != nil {
 		return opts, err
 	}
 	if len(body) > 0 {
-		if err := checkContentType(r.Header.Get("Content-Type")); err != nil {
-			return opts, err
-		}
 		if err := yaml.UnmarshalStrict(body, &opts); err != nil {
 			return opts, apierrors.NewBadRequest(fmt.Sprintf("decode DeleteOptions: %v", err))
 		}

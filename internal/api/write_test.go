@@ -27,7 +27,7 @@ func TestRefusedWrites(t *testing.T) {
 		{"form", "POST", services, "application/x-www-form-urlencoded", pay, 415, "UnsupportedMediaType",
 			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"},
 		{"protobuf", "PUT", services + "/pay", "application/vnd.kubernetes.protobuf", "k8s\x00", 415, "UnsupportedMediaType", "unknown format"},
-		{"not JSON", "POST", services, mediaJSON, "{", 400, "BadRequest", `Service in version "v1" cannot be handled as a Service`},
+		{"not JSON", "POST", services, mediaJSON, "{", 400, "BadRequest", "the object provided is unrecognized (must be of type Service): couldn't get version/kind; parse error: unexpected end of JSON input"},
 		{"empty", "POST", services, mediaJSON, "", 400, "BadRequest", ""},
 		{"unknown field", "POST", services, mediaYAML, "metadata: {name: pay}\nspec: {portz: []}\n", 400, "BadRequest",
 			`Service in version "v1" cannot be handled as a Service: strict decoding error: unknown field "spec.portz"`},
