@@ -45,6 +45,9 @@ func ValidateUpdate(obj, old Object) field.ErrorList {
 	case *discoveryv1.EndpointSlice:
 		errs = append(errs, apivalidation.ValidateImmutableField(
 			obj.AddressType, old.(*discoveryv1.EndpointSlice).AddressType, field.NewPath("addressType"))...)
+	case *networkingv1.IPAddress:
+		errs = append(errs, apivalidation.ValidateImmutableField(
+			obj.Spec.ParentRef, old.(*networkingv1.IPAddress).Spec.ParentRef, field.NewPath("spec", "parentRef"))...)
 	}
 	return errs
 }

@@ -61,9 +61,12 @@ func resourceList(gv schema.GroupVersion) any {
 		if k.GroupVersion() != gv {
 			continue
 		}
+		verbs := metav1.Verbs{"create", "delete", "deletecollection", "get", "list", "update", "watch"}
+		if k == registry.Namespaces { // as in Kubernetes: all of them would be too easy to lose
+			verbs = slices.DeleteFunc(verbs, func(v string) bool { return v == "deletecollection" })
+		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
-			Name: k.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind, ShortNames: k.ShortNames,
-			Verbs: metav1.Verbs{"create", "delete", "deletecollection", "get", "list", "update", "watch"},
+			Name: k.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind, ShortNames: k.ShortNames, Verbs: verbs,
 		})
 		if k.HasStatus {
 			list.APIResources = append(list.APIResources, metav1.APIResource{

@@ -101,7 +101,7 @@ func (t target) verb(method string) string {
 		return ""
 	case method == http.MethodPost && collection && oneScope:
 		return "create"
-	case method == http.MethodDelete && collection && oneScope:
+	case method == http.MethodDelete && collection && oneScope && t.kind != registry.Namespaces:
 		return "deletecollection"
 	case method == http.MethodDelete && !collection:
 		return "delete"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -37,6 +38,7 @@ type WriterOptions struct {
 type Writer struct {
 	WriterOptions
 	families []corev1.IPFamily // of the ServiceCIDRs
+	events   eventLease
 }
 
 // NewWriter returns a Writer.
@@ -63,6 +65,9 @@ const answerTimeout = 10 * time.Second
 // commit writes ops in one transaction and waits until this node serves them.
 func (w *Writer) commit(ctx context.Context, ops ...etcd.Op) (int64, error) {
 	revision, err := w.Client.Commit(ctx, ops...)
+	if errors.Is(err, etcd.ErrLeaseNotFound) && ops[0].Key.Kind == registry.Events {
+		w.events.drop() // the next Event gets a new one
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -132,7 +137,18 @@ func invalid(key registry.Key, errs ...*field.Error) error {
 	return apierrors.NewInvalid(key.Kind.GroupVersionKind.GroupKind(), key.Name, errs)
 }
 
-// leaseOf returns the lease that obj is under, or 0.
+// leaseFor returns the lease to write obj under, or 0. Events have one without
+// asking for it.
+func (w *Writer) leaseFor(ctx context.Context, obj registry.Object) (etcd.LeaseID, error) {
+	lease, err := leaseOf(obj)
+	if err != nil || lease != 0 || registry.KindOf(obj) != registry.Events {
+		return lease, err
+	}
+	lease, err = w.events.get(ctx, w.Client)
+	return lease, statusError(err, registry.KeyOf(obj))
+}
+
+// leaseOf returns the lease that obj names, or 0.
 func leaseOf(obj registry.Object) (etcd.LeaseID, error) {
 	name, ok := obj.GetAnnotations()[registry.AnnotationLease]
 	if !ok {
@@ -149,31 +165,9 @@ func leaseOf(obj registry.Object) (etcd.LeaseID, error) {
 // protectedNamespaces cannot be deleted.
 var protectedNamespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
 
-// ensureNamespace creates the namespace of an object on first use: there is
-// nobody on a laptop who would have made it before.
-func (w *Writer) ensureNamespace(ctx context.Context, name string) error {
-	if name == "" || w.Store.Snapshot().HasNamespace(name) {
-		return nil
-	}
-	ns := registry.Namespaces.New().(*corev1.Namespace)
-	ns.Name = name
-	if _, err := w.Create(ctx, ns); err != nil && !apierrors.IsAlreadyExists(err) {
-		return err
-	}
-	return nil
-}
-
 // Delete removes an object. It returns the object, and whether it is gone: a
 // Pod under a lease terminates first, unless the grace period is 0.
 func (w *Writer) Delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) (obj registry.Object, gone bool, err error) {
-	if key.Kind == registry.Namespaces {
-		if slices.Contains(protectedNamespaces, key.Name) {
-			return nil, false, apierrors.NewForbidden(key.Kind.GroupResource(), key.Name, errors.New("this namespace may not be deleted"))
-		}
-		if err := w.empty(ctx, key.Name); err != nil {
-			return nil, false, err
-		}
-	}
 	for range attempts {
 		obj, gone, err = w.deleteOnce(ctx, key, opts)
 		if !errors.As(err, new(*etcd.ConflictError)) {
@@ -191,17 +185,29 @@ func (w *Writer) deleteOnce(ctx context.Context, key registry.Key, opts metav1.D
 	if err := checkPreconditions(key, obj, opts.Preconditions); err != nil {
 		return nil, false, err
 	}
-	if pod, ok := obj.(*corev1.Pod); ok {
-		if grace := gracePeriod(pod, opts); grace > 0 {
-			obj, err := w.terminate(ctx, pod, revision, grace)
-			return obj, false, err
+	switch obj := obj.(type) {
+	case *corev1.Pod:
+		if grace := gracePeriod(obj, opts); grace > 0 {
+			terminating, err := w.terminate(ctx, obj, revision, grace)
+			return terminating, false, err
+		}
+	case *corev1.Namespace:
+		if slices.Contains(protectedNamespaces, key.Name) {
+			return nil, false, apierrors.NewForbidden(key.Kind.GroupResource(), key.Name, errors.New("this namespace may not be deleted"))
+		}
+		if err := w.empty(ctx, key.Name); err != nil {
+			return nil, false, err
+		}
+	case *networkingv1.IPAddress:
+		if err := w.checkUnheld(ctx, obj); err != nil {
+			return nil, false, err
 		}
 	}
-	ops := []etcd.Op{{Key: key, Revision: revision}}
-	for _, ip := range claimed(obj) {
-		ops = append(ops, release(ip))
+	released, err := w.releases(ctx, obj)
+	if err != nil {
+		return nil, false, err
 	}
-	revision, err = w.commit(ctx, ops...)
+	revision, err = w.commit(ctx, append([]etcd.Op{{Key: key, Revision: revision}}, released...)...)
 	if err != nil {
 		return nil, false, err
 	}

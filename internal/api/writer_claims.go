@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,9 +24,9 @@ type claims struct {
 	lease etcd.LeaseID
 
 	fixed []netip.Addr        // asked for by the object
-	free  []netip.Addr        // no longer used
 	open  []*allocation       // to be found
 	lost  map[netip.Addr]bool // turned out to be somebody else's
+	held  []etcd.Op           // release what is no longer used, and move what stays to another lease
 }
 
 // An allocation is an address to be found in a range.
@@ -35,26 +36,122 @@ type allocation struct {
 	ip   netip.Addr // the present attempt
 }
 
-// newClaims works out what obj, which takes the place of old (nil for a new
-// object), has to claim and release.
-func (w *Writer) newClaims(obj, old registry.Object, lease etcd.LeaseID) *claims {
-	c := &claims{w: w, obj: obj, lease: lease, open: w.wanted(obj), lost: make(map[netip.Addr]bool)}
-	var was []netip.Addr
-	if old != nil {
-		was = claimed(old)
+// newClaims works out what a new object has to claim.
+func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
+	return &claims{
+		w: w, obj: obj, lease: lease, fixed: claimed(obj), open: w.wanted(obj), lost: make(map[netip.Addr]bool),
 	}
-	now := claimed(obj)
+}
+
+// changeClaims works out what obj, which takes the place of old, has to claim,
+// to release, and to take along to another lease.
+func (w *Writer) changeClaims(ctx context.Context, obj, old registry.Object, lease etcd.LeaseID) (*claims, error) {
+	c := w.newClaims(obj, lease)
+	c.fixed = nil
+	was, now := claimed(old), claimed(obj)
 	for _, ip := range now {
 		if !slices.Contains(was, ip) {
 			c.fixed = append(c.fixed, ip)
 		}
 	}
+	before, err := leaseOf(old)
+	moves := err != nil || before != lease
 	for _, ip := range was {
-		if !slices.Contains(now, ip) {
-			c.free = append(c.free, ip)
+		stays := slices.Contains(now, ip)
+		if stays && !moves {
+			continue
+		}
+		op, err := w.heldClaim(ctx, old, ip)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case stays:
+			revision := int64(0) // the claim is missing: it is made again
+			if op != nil {
+				revision = op.Revision
+			}
+			moved := c.claim(ip)
+			moved.Revision = revision
+			c.held = append(c.held, moved)
+		case op != nil:
+			c.held = append(c.held, *op)
 		}
 	}
-	return c
+	return c, nil
+}
+
+// heldClaim returns the operation that releases the claim of obj to ip, or nil
+// when obj has none: it may be another object's by now.
+func (w *Writer) heldClaim(ctx context.Context, obj registry.Object, ip netip.Addr) (*etcd.Op, error) {
+	key := claimKey(ip)
+	claim, revision, err := w.read(ctx, key)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if owner := parentOf(claim); owner != registry.KeyOf(obj) {
+		return nil, nil
+	}
+	return &etcd.Op{Key: key, Revision: revision}, nil
+}
+
+// releases returns the operations that release every claim of obj.
+func (w *Writer) releases(ctx context.Context, obj registry.Object) ([]etcd.Op, error) {
+	var ops []etcd.Op
+	for _, ip := range claimed(obj) {
+		op, err := w.heldClaim(ctx, obj, ip)
+		if err != nil {
+			return nil, err
+		}
+		if op != nil {
+			ops = append(ops, *op)
+		}
+	}
+	return ops, nil
+}
+
+func claimKey(ip netip.Addr) registry.Key {
+	return registry.Key{Kind: registry.IPAddresses, Name: ip.String()}
+}
+
+// parentOf returns the key of the object that holds claim. Its Kind is nil when
+// that is none of the registry's.
+func parentOf(claim registry.Object) registry.Key {
+	ref := claim.(*networkingv1.IPAddress).Spec.ParentRef
+	if ref == nil {
+		return registry.Key{}
+	}
+	for _, k := range registry.Kinds {
+		if k.Group == ref.Group && k.Resource == ref.Resource {
+			return registry.Key{Kind: k, Namespace: ref.Namespace, Name: ref.Name}
+		}
+	}
+	return registry.Key{}
+}
+
+// checkUnheld refuses the deletion of a claim whose holder exists: the address
+// would be given away a second time.
+func (w *Writer) checkUnheld(ctx context.Context, claim registry.Object) error {
+	holder := parentOf(claim)
+	if holder.Kind == nil {
+		return nil
+	}
+	obj, _, err := w.read(ctx, holder)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	addr, err := netip.ParseAddr(claim.GetName())
+	if err != nil || !slices.Contains(claimed(obj), addr) {
+		return nil
+	}
+	return apierrors.NewForbidden(registry.IPAddresses.GroupResource(), claim.GetName(), fmt.Errorf(
+		"it is the address of the %s %q in namespace %q, and goes with it", holder.Kind.Singular, holder.Name, holder.Namespace))
 }
 
 // claimed returns the addresses that obj has a claim on.
@@ -64,15 +161,19 @@ func claimed(obj registry.Object) []netip.Addr {
 	case *corev1.Service:
 		ips = registry.ClusterIPs(obj)
 	case *corev1.Pod:
-		if obj.Annotations[registry.AnnotationLease] != "" {
-			ips = append(ips, obj.Status.PodIP)
-		}
+		ips = append(ips, obj.Status.PodIP)
 	}
 	var addrs []netip.Addr
 	for _, ip := range ips {
-		if addr, err := netip.ParseAddr(ip); err == nil {
-			addrs = append(addrs, addr)
+		addr, err := netip.ParseAddr(ip)
+		if err != nil {
+			continue
 		}
+		// Pods may share an address, such as their host's, but not one of ours.
+		if registry.KindOf(obj) == registry.Pods && !registry.PodCIDR.Contains(addr) {
+			continue
+		}
+		addrs = append(addrs, addr)
 	}
 	return addrs
 }
@@ -101,10 +202,7 @@ func (w *Writer) wanted(obj registry.Object) []*allocation {
 // next returns the operations that make the claims, and gives the object the
 // addresses. After taken it returns the next attempt.
 func (c *claims) next() ([]etcd.Op, error) {
-	var ops []etcd.Op
-	for _, ip := range c.free {
-		ops = append(ops, release(ip))
-	}
+	ops := slices.Clone(c.held)
 	for _, ip := range c.fixed {
 		if msg := c.w.outOfRange(c.obj, ip); msg != "" {
 			return nil, c.errorFor(ip, msg)
@@ -137,11 +235,17 @@ func (c *claims) find(a *allocation) bool {
 	return false
 }
 
-// taken notes that somebody else has the address of a claim.
-func (c *claims) taken(key registry.Key) {
-	if ip, err := netip.ParseAddr(key.Name); err == nil {
-		c.lost[ip] = true
+// taken notes that somebody else has the address of a claim. It reports false
+// for a key that is none of what is to be claimed.
+func (c *claims) taken(key registry.Key) bool {
+	ip, err := netip.ParseAddr(key.Name)
+	if key.Kind != registry.IPAddresses || err != nil {
+		return false
 	}
+	asked := slices.Contains(c.fixed, ip) ||
+		slices.ContainsFunc(c.open, func(a *allocation) bool { return a.ip == ip })
+	c.lost[ip] = asked
+	return asked
 }
 
 // give puts an allocated address into the object, as the one of index at.
@@ -202,10 +306,4 @@ func (c *claims) claim(ip netip.Addr) etcd.Op {
 		Group: kind.Group, Resource: kind.Resource, Namespace: c.obj.GetNamespace(), Name: c.obj.GetName(),
 	}
 	return etcd.Op{Key: registry.KeyOf(claim), Object: claim, Lease: c.lease}
-}
-
-// release is the operation that gives ip back.
-func release(ip netip.Addr) etcd.Op {
-	key := registry.Key{Kind: registry.IPAddresses, Name: ip.String()}
-	return etcd.Op{Key: key, Revision: etcd.Any}
 }

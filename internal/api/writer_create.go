@@ -40,29 +40,31 @@ func (w *Writer) Create(ctx context.Context, obj registry.Object) (registry.Obje
 	if len(errs) > 0 {
 		return nil, invalid(key, errs...)
 	}
-	if w.Store.Snapshot().Get(key) != nil {
+	if was := w.Store.Snapshot().Get(key); was != nil && registry.IsDerived(was) {
 		return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
-	}
-	if err := w.ensureNamespace(ctx, obj.GetNamespace()); err != nil {
-		return nil, err
 	}
 	return w.insert(ctx, obj)
 }
 
-// insert allocates what obj needs and writes it, in one transaction.
+// insert allocates what obj needs and writes it, in one transaction. That makes
+// the namespace of obj too, on first use.
 func (w *Writer) insert(ctx context.Context, obj registry.Object) (registry.Object, error) {
 	key := registry.KeyOf(obj)
-	lease, err := leaseOf(obj)
+	lease, err := w.leaseFor(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	claims := w.newClaims(obj, nil, lease)
+	claims := w.newClaims(obj, lease)
+	namespace := w.missingNamespace(key.Namespace)
 	for {
-		ops, err := claims.next()
+		claimed, err := claims.next()
 		if err != nil {
 			return nil, err
 		}
-		ops = append(ops, etcd.Op{Key: key, Object: obj, Lease: lease})
+		ops := append([]etcd.Op{{Key: key, Object: obj, Lease: lease}}, claimed...)
+		if namespace != nil {
+			ops = append(ops, etcd.Op{Key: registry.KeyOf(namespace), Object: namespace})
+		}
 		revision, err := w.commit(ctx, ops...)
 		var conflict *etcd.ConflictError
 		switch {
@@ -72,9 +74,25 @@ func (w *Writer) insert(ctx context.Context, obj registry.Object) (registry.Obje
 			return nil, statusError(err, key)
 		case conflict.Key == key:
 			return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
+		case conflict.Key.Kind == registry.Namespaces:
+			namespace = nil // somebody else was faster
+		case !claims.taken(conflict.Key):
+			return nil, statusError(err, key)
 		}
-		claims.taken(conflict.Key)
 	}
+}
+
+// missingNamespace returns the namespace to make, or nil when it exists: there
+// is nobody on a laptop who would have made it before.
+func (w *Writer) missingNamespace(name string) registry.Object {
+	if name == "" || w.Store.Snapshot().HasNamespace(name) {
+		return nil
+	}
+	ns := registry.Namespaces.New().(*corev1.Namespace)
+	ns.Name = name
+	prepareCreate(ns)
+	registry.SetDefaults(ns)
+	return ns
 }
 
 // prepareCreate sets what the API alone sets on a new object.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -13,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"usher/registry"
+	"usher/registry/etcd"
 )
 
 // eventTTL is how long an Event is kept, as Kubernetes' API server does.
@@ -22,15 +24,41 @@ const eventTTL = time.Hour
 // few, keys are many.
 const leaseShare = 10 * time.Minute
 
+// An eventLease is the lease of new Events.
+type eventLease struct {
+	mu      sync.Mutex // guards the following
+	id      etcd.LeaseID
+	granted time.Time
+}
+
+// get returns the lease, and grants a new one when it is due.
+func (l *eventLease) get(ctx context.Context, c *etcd.Client) (etcd.LeaseID, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.id != 0 && time.Since(l.granted) <= leaseShare {
+		return l.id, nil
+	}
+	id, err := c.Grant(ctx, eventTTL+leaseShare)
+	if err != nil {
+		return 0, err
+	}
+	l.id, l.granted = id, time.Now()
+	return id, nil
+}
+
+// drop forgets the lease: etcd has lost it.
+func (l *eventLease) drop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.id = 0
+}
+
 // A Recorder writes Events. The same Event again only counts.
 type Recorder struct {
 	writer *Writer
 	node   string
 	log    *slog.Logger
 	queue  chan *corev1.Event
-
-	lease   string // of new Events
-	granted time.Time
 }
 
 // NewRecorder returns a Recorder for the node.
@@ -77,14 +105,6 @@ func (r *Recorder) Run(ctx context.Context) error {
 }
 
 func (r *Recorder) write(ctx context.Context, ev *corev1.Event) error {
-	if r.lease == "" || time.Since(r.granted) > leaseShare {
-		lease, err := r.writer.GrantLease(ctx, eventTTL+leaseShare)
-		if err != nil {
-			return err
-		}
-		r.lease, r.granted = lease, time.Now()
-	}
-	ev.Annotations = map[string]string{registry.AnnotationLease: r.lease}
 	old, _ := r.writer.Store.Snapshot().Get(registry.KeyOf(ev)).(*corev1.Event)
 	if old == nil {
 		_, err := r.writer.Create(ctx, ev.DeepCopy())

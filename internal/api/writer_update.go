@@ -63,26 +63,28 @@ func (w *Writer) updateOnce(ctx context.Context, key registry.Key, want registry
 // replace writes obj in the place of old, with the claims that come and go.
 func (w *Writer) replace(ctx context.Context, obj, old registry.Object, revision int64) (registry.Object, error) {
 	key := registry.KeyOf(obj)
-	lease, err := leaseOf(obj)
+	lease, err := w.leaseFor(ctx, obj)
 	if err != nil {
 		return nil, err
 	}
-	claims := w.newClaims(obj, old, lease)
+	claims, err := w.changeClaims(ctx, obj, old, lease)
+	if err != nil {
+		return nil, err
+	}
 	for {
-		ops, err := claims.next()
+		claimed, err := claims.next()
 		if err != nil {
 			return nil, err
 		}
-		ops = append(ops, etcd.Op{Key: key, Object: obj, Revision: revision, Lease: lease})
+		ops := append([]etcd.Op{{Key: key, Object: obj, Revision: revision, Lease: lease}}, claimed...)
 		now, err := w.commit(ctx, ops...)
 		if err == nil {
 			return stored(obj, now), nil
 		}
 		var conflict *etcd.ConflictError
-		if !errors.As(err, &conflict) || conflict.Key == key {
+		if !errors.As(err, &conflict) || !claims.taken(conflict.Key) {
 			return nil, err
 		}
-		claims.taken(conflict.Key)
 	}
 }
 
