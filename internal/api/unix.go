@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"usher/internal/peer"
 )
 
 // ListenUnix opens the unix socket at path, for this user and root alone. Its
@@ -20,6 +22,9 @@ func (s *Server) ListenUnix(path string) error {
 	// protect the socket; the check of each peer does.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("make the directory of the socket: %w", err)
+	}
+	if err := checkOwner(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("listen on unix:%s: %w", path, err)
 	}
 	if err := removeStale(path); err != nil {
 		return fmt.Errorf("listen on unix:%s: %w", path, err)
@@ -35,6 +40,21 @@ func (s *Server) ListenUnix(path string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.local = newListener(l, admitPeer, s.log)
+	return nil
+}
+
+// checkOwner refuses a directory of another user's, who could put a socket of
+// his own in the place of ours.
+func checkOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	sticky := info.Mode()&os.ModeSticky != 0 // as /tmp: files are their owners'
+	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() && !sticky {
+		return fmt.Errorf("%s belongs to user %d", dir, st.Uid)
+	}
 	return nil
 }
 
@@ -69,7 +89,7 @@ func admitPeer(c net.Conn) error {
 	if !ok {
 		return fmt.Errorf("%T has no peer credentials", c)
 	}
-	uid, err := peerUID(uc)
+	uid, err := peer.UID(uc)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil // the mode of the socket is what protects it
 	}

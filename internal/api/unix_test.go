@@ -151,3 +151,22 @@ func askRaw(socket string) string {
 	data, err := io.ReadAll(c)
 	return fmt.Sprintf("reply: %q %v", data, err)
 }
+
+// TestListenUnixElsewhere checks that no socket is put where somebody else could
+// replace it.
+func TestListenUnixElsewhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a directory to somebody else")
+	}
+	dir := shortTempDir(t)
+	const somebody = 12345
+	if err := os.Chown(dir, somebody, somebody); err != nil {
+		t.Fatal(err)
+	}
+	s := New(Options{})
+	defer s.Close()
+	err := s.ListenUnix(filepath.Join(dir, "api.sock"))
+	if err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
+		t.Errorf("a socket in another user's directory: %v", err)
+	}
+}

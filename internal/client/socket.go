@@ -2,28 +2,34 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
-	"syscall"
+
+	"usher/internal/peer"
 )
 
 // A socket is the path of a daemon's unix socket.
 type socket string
 
-// dial connects to the socket, if it is this user's or root's: the directory
-// of the last resort, /tmp/usher-<uid>, could have been made by anybody.
+// dial connects to the socket, if it is this user or root who serves it: the
+// directory of the last resort, /tmp/usher-<uid>, could have been made by
+// anybody.
 func (s socket) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	info, err := os.Stat(string(s))
+	c, err := new(net.Dialer).DialContext(ctx, "unix", string(s))
 	if err != nil {
 		return nil, err
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := trust(owner.Uid, uint32(os.Geteuid())); err != nil {
-			return nil, fmt.Errorf("connect to %s: %w", s, err)
-		}
+	owner, err := peer.UID(c.(*net.UnixConn))
+	if err == nil {
+		err = trust(owner, uint32(os.Geteuid()))
 	}
-	return new(net.Dialer).DialContext(ctx, "unix", string(s))
+	if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		c.Close()
+		return nil, fmt.Errorf("connect to %s: %w", s, err)
+	}
+	return c, nil
 }
 
 // trust returns an error if self is not to talk to a daemon of owner. Root may

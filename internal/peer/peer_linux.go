@@ -1,4 +1,4 @@
-package api
+package peer
 
 import (
 	"net"
@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerUID returns the user that connected c, as of its connect(2): unix(7),
-// SO_PEERCRED.
-func peerUID(c *net.UnixConn) (uint32, error) {
+// UID returns the user at the other end of c, as of its connect(2) or listen(2):
+// unix(7), SO_PEERCRED.
+func UID(c *net.UnixConn) (uint32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-package api
+package peer
 
 import (
 	"net"
@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerUID returns the user that connected c: unix(4), LOCAL_PEERCRED.
-func peerUID(c *net.UnixConn) (uint32, error) {
+// UID returns the user at the other end of c: unix(4), LOCAL_PEERCRED.
+func UID(c *net.UnixConn) (uint32, error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0, err
