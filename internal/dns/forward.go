@@ -139,9 +139,15 @@ func settles(reply *dns.Msg) bool {
 	return reply.Rcode == dns.RcodeSuccess || reply.Rcode == dns.RcodeNameError
 }
 
-// exchange asks one upstream over UDP, and over TCP when the answer is cut.
-func exchange(ctx context.Context, upstream netip.AddrPort, query *dns.Msg) (*dns.Msg, error) {
-	reply, err := exchangeOver(ctx, "udp", upstream, query)
+// exchange asks one upstream over UDP, and over TCP when the answer is cut. It
+// runs in a goroutine of its own, where a panic would end the process.
+func exchange(ctx context.Context, upstream netip.AddrPort, query *dns.Msg) (reply *dns.Msg, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			reply, err = nil, fmt.Errorf("ask %s: panic: %v", upstream, v)
+		}
+	}()
+	reply, err = exchangeOver(ctx, "udp", upstream, query)
 	if err != nil || !reply.Truncated {
 		return reply, err
 	}

@@ -2,8 +2,10 @@ package dns
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 
 	"github.com/miekg/dns"
 )
@@ -20,28 +22,52 @@ type responder struct {
 }
 
 // ServeDNS implements dns.Handler. What it is given has passed
-// dns.DefaultMsgAcceptFunc: a query or a notify with one question.
+// dns.DefaultMsgAcceptFunc: the header of a query or a notify with one
+// question, which need not be there.
 func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	var question dns.Question
+	if len(req.Question) > 0 {
+		question = req.Question[0]
+	}
 	_, udp := w.LocalAddr().(*net.UDPAddr)
-	reply := r.answer(req)
-	fit(reply, req, udp)
-	wire, err := reply.Pack()
+	wire, rcode, err := r.respond(req, udp)
 	if err != nil {
-		// Something in the registry or from an upstream cannot be written.
-		r.log.Error("pack DNS answer", "view", r.view.Name, "name", req.Question[0].Name, "err", err)
-		reply = new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)
+		// Something in the registry or from an upstream cannot be written, or
+		// is not understood.
+		r.log.Error("answer DNS query", "view", r.view.Name, "name", question.Name, "type", dns.TypeToString[question.Qtype], "err", err)
+		reply := new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)
+		rcode = reply.Rcode
 		if wire, err = reply.Pack(); err != nil {
 			return
 		}
 	}
-	r.stats.count(req.Question[0].Qtype, reply.Rcode)
+	r.stats.count(question.Qtype, rcode)
 	if _, err := w.Write(wire); err != nil {
 		r.log.Debug("write DNS answer", "client", w.RemoteAddr(), "err", err)
 	}
 }
 
+// respond writes the answer to req as it goes to the client. A panic on the
+// way is its error: a query must not end the process, which is a proxy too.
+func (r *responder) respond(req *dns.Msg, udp bool) (wire []byte, rcode int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	reply := r.answer(req)
+	fit(reply, req, udp)
+	if wire, err = reply.Pack(); err != nil {
+		err = fmt.Errorf("pack answer: %w", err)
+	}
+	return wire, reply.Rcode, err
+}
+
 // answer makes the whole answer to req, however long.
 func (r *responder) answer(req *dns.Msg) *dns.Msg {
+	if len(req.Question) != 1 { // a message may end after its header, whatever that promises
+		return new(dns.Msg).SetRcode(req, dns.RcodeFormatError)
+	}
 	reply := new(dns.Msg).SetReply(req)
 	reply.RecursionAvailable = r.forward != nil
 	question := req.Question[0]
