@@ -83,6 +83,12 @@ func (s *Snapshot) EndpointSlices(namespace, service string) iter.Seq[*discovery
 	return all[*discoveryv1.EndpointSlice](s.db.Txn(false), EndpointSlices.Resource, byService, objectID(namespace, service))
 }
 
+// EndpointSlicesByIP returns the slices that have an endpoint with that
+// address.
+func (s *Snapshot) EndpointSlicesByIP(ip netip.Addr) iter.Seq[*discoveryv1.EndpointSlice] {
+	return all[*discoveryv1.EndpointSlice](s.db.Txn(false), EndpointSlices.Resource, byIP, ip.String())
+}
+
 // Frontend returns the Frontend under key, or nil.
 func (s *Snapshot) Frontend(key FrontendKey) *Frontend {
 	f, _ := first(s.db.Txn(false), frontendTable, byID, key.String()).(*Frontend)

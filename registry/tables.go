@@ -22,7 +22,7 @@ const (
 	bySelector = "selector" // Services: one pair of the selector
 	byLabel    = "label"    // Pods: each pair of the labels
 	byService  = "service"  // EndpointSlices and Frontends: the Service they belong to
-	byIP       = "ip"       // Services: each ClusterIP; Pods: each podIP
+	byIP       = "ip"       // Services: each ClusterIP; Pods: each podIP; EndpointSlices: the address of each endpoint
 )
 
 func tables() *memdb.DBSchema {
@@ -52,6 +52,7 @@ func tables() *memdb.DBSchema {
 		}
 		return objectID(s.Namespace, s.Labels[discoveryv1.LabelServiceName])
 	})})
+	add(EndpointSlices, &memdb.IndexSchema{Name: byIP, Indexer: many(endpointIPs)})
 	return &memdb.DBSchema{Tables: ts}
 }
 
@@ -98,6 +99,21 @@ func podIPs(p *corev1.Pod) []string {
 	for _, ip := range append([]corev1.PodIP{{IP: p.Status.PodIP}}, p.Status.PodIPs...) {
 		if ip.IP != "" && !slices.Contains(ips, ip.IP) {
 			ips = append(ips, ip.IP)
+		}
+	}
+	return ips
+}
+
+// endpointIPs returns the address of each endpoint of s: the first, which is
+// all that counts.
+func endpointIPs(s *discoveryv1.EndpointSlice) []string {
+	ips := make([]string, 0, len(s.Endpoints))
+	for i := range s.Endpoints {
+		if len(s.Endpoints[i].Addresses) == 0 {
+			continue
+		}
+		if addr, ok := parseAddr(s.Endpoints[i].Addresses[0]); ok {
+			ips = append(ips, addr.String())
 		}
 	}
 	return ips

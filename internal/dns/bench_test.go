@@ -1,9 +1,12 @@
 package dns
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"usher/registry"
 )
 
 // BenchmarkResolve is the pure function, without sockets.
@@ -25,6 +28,37 @@ func BenchmarkResolve(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkReverse asks for addresses among more and more EndpointSlices: one
+// of an endpoint, and one of nobody, as every foreign address is.
+func BenchmarkReverse(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		s := New(Options{Store: manySlices(b, n)})
+		for _, text := range []string{"4.0.18.172.in-addr.arpa. PTR", "8.8.8.8.in-addr.arpa. PTR"} {
+			b.Run(fmt.Sprintf("slices=%d/%s", n, text), func(b *testing.B) {
+				snap, view, q := s.store.Snapshot(), anyIP(), question(b, text)
+				b.ReportAllocs()
+				for b.Loop() {
+					s.Resolve(snap, view, q)
+				}
+			})
+		}
+	}
+}
+
+// manySlices is the fixture with n more Services of one endpoint each.
+func manySlices(t testing.TB, n int) *registry.Store {
+	t.Helper()
+	store := fixture(t)
+	var writes []registry.Write
+	for i := range n {
+		id := fmt.Sprintf("many/s%d", i)
+		writes = append(writes, write(service(id, "None", "http 80/TCP")),
+			write(slice(id, "http 80/TCP", fmt.Sprintf("172.19.%d.%d", i/250, i%250))))
+	}
+	store.Apply(fixtureRevision+1, writes)
+	return store
 }
 
 // BenchmarkServe is a whole query, but for the socket.

@@ -9,8 +9,6 @@ import (
 	"github.com/miekg/dns"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
-
-	"usher/registry"
 )
 
 // reverseNames says how the reverse names of an address family are written:
@@ -120,12 +118,10 @@ func (q *query) pointers(addr netip.Addr) result {
 }
 
 // endpointNames returns the names of the ready endpoints with that address, one
-// for each Service they serve. It looks through all EndpointSlices: a reverse
-// lookup is rare, and an index of every address is not free.
+// for each Service they serve.
 func (q *query) endpointNames(addr netip.Addr) []string {
 	var names []string
-	for obj := range q.snap.List(registry.EndpointSlices, "") {
-		slice := obj.(*discoveryv1.EndpointSlice)
+	for slice := range q.snap.EndpointSlicesByIP(addr) {
 		service := slice.Labels[discoveryv1.LabelServiceName]
 		if (slice.AddressType == discoveryv1.AddressTypeIPv4) != addr.Is4() || service == "" {
 			continue

@@ -3,6 +3,8 @@ package dns
 import (
 	"net/netip"
 	"testing"
+
+	"usher/registry"
 )
 
 func ranges() []netip.Prefix {
@@ -50,6 +52,8 @@ var reverseRows = []row{
 		Answer:   "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.ip6.arpa. 5 IN PTR localhost.",
 	},
 
+	{Question: "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa. TXT", Ns: soa("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa.")},
+
 	// What is above or beside our ranges is for others.
 	{Question: "8.8.8.8.in-addr.arpa. PTR", Forward: true},
 	{Question: "10.in-addr.arpa. PTR", Forward: true},
@@ -68,6 +72,43 @@ func TestReverseNamesInLoopbackView(t *testing.T) {
 		{Question: "7.143.96.127.in-addr.arpa. PTR", Answer: "7.143.96.127.in-addr.arpa. 5 IN PTR payment-service.finance.svc.cluster.local."},
 		{Question: "7.143.96.10.in-addr.arpa. PTR", Answer: "7.143.96.10.in-addr.arpa. 5 IN PTR payment-service.finance.svc.cluster.local."},
 		{Question: "99.143.96.127.in-addr.arpa. PTR", Rcode: "NXDOMAIN", Ns: soa("127.in-addr.arpa.")},
+	})
+}
+
+// What a reverse lookup costs does not grow with the EndpointSlices: clients
+// ask for addresses of the whole world.
+func TestReverseNamesAmongManySlices(t *testing.T) {
+	cost := func(n int) float64 {
+		s := New(Options{Store: manySlices(t, n)})
+		snap, view, q := s.store.Snapshot(), anyIP(), question(t, "8.8.8.8.in-addr.arpa. PTR")
+		return testing.AllocsPerRun(100, func() {
+			if _, ours := s.Resolve(snap, view, q); ours {
+				t.Error("8.8.8.8 is ours")
+			}
+		})
+	}
+	if few, many := cost(10), cost(2000); many > 2*few {
+		t.Errorf("%v allocations among 10 slices, %v among 2000", few, many)
+	}
+}
+
+// A name goes with its endpoint, and moves with it.
+func TestReverseNamesFollowEndpoints(t *testing.T) {
+	store := fixture(t)
+	store.Apply(fixtureRevision+1, []registry.Write{
+		write(slice("finance/db", "pg 15432/TCP", "172.18.0.5 db-0", "172.18.0.9")),
+		write(slice("finance/twins", "http 80/TCP", "172.18.0.5 twin")),
+		{Key: registry.KeyOf(slice("finance/db6", ""))},
+	})
+	run(t, New(Options{Store: store}), anyIP(), []row{
+		{Question: "4.0.18.172.in-addr.arpa. PTR", Forward: true},
+		{
+			Question: "5.0.18.172.in-addr.arpa. PTR",
+			Answer: `5.0.18.172.in-addr.arpa. 5 IN PTR db-0.db.finance.svc.cluster.local.
+				5.0.18.172.in-addr.arpa. 5 IN PTR twin.twins.finance.svc.cluster.local.`,
+		},
+		{Question: "9.0.18.172.in-addr.arpa. PTR", Answer: "9.0.18.172.in-addr.arpa. 5 IN PTR 172-18-0-9.db.finance.svc.cluster.local."},
+		{Question: "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa. PTR", Forward: true},
 	})
 }
 
