@@ -39,7 +39,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	unix.CloseOnExec(fds[0])
 	reports := os.NewFile(uintptr(fds[0]), "report")
 	defer reports.Close()
-	p.Report = fds[1]
+	p.Report, p.Parent = fds[1], os.Getpid()
 	cmd, err := p.stage2(env)
 	if err != nil {
 		unix.Close(fds[1])
@@ -145,7 +145,23 @@ func (p *plan) become() error {
 	if err := unix.Capset(header, &none[0]); err != nil { // takes the ambient ones along
 		return setUpError{fmt.Errorf("drop capabilities: %w", err)}
 	}
+	if err := p.dieWithParent(); err != nil {
+		return setUpError{err}
+	}
 	return p.exec(os.Environ())
+}
+
+// dieWithParent lets the program end with stage 1. The signal that it was
+// started with belongs to its first thread, which need not be the one that
+// becomes the program.
+func (p *plan) dieWithParent() error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask for a signal at the end of usher: %w", err)
+	}
+	if unix.Getppid() != p.Parent { // it ended before we asked
+		return errors.New("run a program: usher has ended")
+	}
+	return nil
 }
 
 // forwarded are the signals that are passed on to the program.

@@ -2,6 +2,7 @@ package netenv
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ const (
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == Stage2Command:
+		likeMain()
 		os.Exit(Stage2(os.Args[2:]))
 	case os.Getenv(roleHost) != "":
 		os.Exit(host(os.Getenv(roleHost)))
@@ -40,9 +42,20 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// likeMain does what main.go does before anything else. It moves this goroutine
+// to another thread than the one that the process began with.
+func likeMain() {
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) {
+			_, _ = signal.NotifyContext(context.Background(), s)
+		}
+	}
+}
+
 // usher is what the command line does.
 func usher(args string) int {
 	os.Unsetenv(roleUsher)
+	likeMain()
 	if os.Getenv(roleNohup) != "" {
 		signal.Ignore(unix.SIGHUP)
 	}

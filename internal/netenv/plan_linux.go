@@ -20,6 +20,7 @@ type plan struct {
 	Files   []file   // to be replaced
 	Masks   []string // directories to be emptied
 	Report  int      // file descriptor that stage 2 says on what went wrong
+	Parent  int      // process id of stage 1
 }
 
 // A file has the path of a file and its content in the namespace.
