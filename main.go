@@ -19,14 +19,17 @@ import (
 var defaults []byte
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := cli.Main(ctx, cli.Env{
+	ctx := context.Background()
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		if !signal.Ignored(s) { // as in the background of a script; what exec runs inherits it
+			ctx, _ = signal.NotifyContext(ctx, s)
+		}
+	}
+	os.Exit(cli.Main(ctx, cli.Env{
 		Stdin:    os.Stdin,
 		Stdout:   os.Stdout,
 		Stderr:   os.Stderr,
 		Getenv:   os.Getenv,
 		Defaults: defaults,
-	}, os.Args[1:])
-	stop()
-	os.Exit(code)
+	}, os.Args[1:]))
 }

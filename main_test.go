@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,6 +19,9 @@ import (
 func TestMain(m *testing.M) {
 	commands := map[string]func(){"usher": main, "usher-test-server": testServer}
 	if commands[filepath.Base(os.Args[0])] == nil {
+		if signal.Ignored(os.Interrupt) { // as in the background of a script; ours end daemons by it
+			signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+		}
 		enterNamespace()
 	}
 	testscript.Main(m, commands)

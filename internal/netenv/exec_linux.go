@@ -19,7 +19,8 @@ import (
 // in there.
 //
 // Exec needs the process for itself: the caller should be about to exit, and
-// not act on signals.
+// not act on signals. SIGHUP and SIGINT stay ignored where they are; of other
+// signals the Go runtime does not keep whether they were.
 //
 // The error says why the program did not run. The code is then that of shells:
 // 127 if it was not found, 126 if it cannot be executed, otherwise 1.
