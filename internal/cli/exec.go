@@ -28,6 +28,9 @@ as they are: the program has a resolv.conf of its own.
 The ClusterIPs have to be visible where the program runs: the daemon has to have
 the anyip view in this network namespace.
 
+Where /etc/resolv.conf is no link into /run and is replaced while the program runs,
+as DHCP may do, the program gets the new one: start it again.
+
 Exit code, signals and terminal are the program's own.`,
 		Example: `  usher exec -- curl http://web/
   usher exec -n finance -- java PaymentClient.java`,

@@ -27,6 +27,7 @@ const (
 	roleHost  = "USHER_NETENV_TEST_HOST"
 	roleUsher = "USHER_NETENV_TEST_USHER"
 	roleNohup = "USHER_NETENV_TEST_NOHUP" // of usher: started by nohup
+	roleRoams = "USHER_NETENV_TEST_ROAMS" // of host: its network changes, see roam
 )
 
 func TestMain(m *testing.M) {
@@ -97,6 +98,14 @@ func host(kind string) int {
 	must(os.WriteFile("/run/systemd/resolve/stub-resolv.conf", []byte(hostResolvConf), 0o644))
 	must(os.Symlink("../run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf"))
 	must(os.WriteFile("/etc/nsswitch.conf", []byte(hostNsswitch), 0o644))
+	must(os.Mkdir("/run/systemd/resolve/netif", 0o755))
+	must(os.WriteFile("/run/systemd/resolve/netif/2", []byte("DNS=127.0.0.54\n"), 0o644))
+	must(os.Symlink("netif/2", "/run/systemd/resolve/link"))
+	must(unix.Mkfifo("/run/ready", 0o644))
+	must(unix.Mkfifo("/run/roamed", 0o644))
+	if os.Getenv(roleRoams) != "" {
+		go func() { must(roam()) }()
+	}
 	before, err := os.ReadFile("/proc/self/mountinfo")
 	must(err)
 
@@ -127,6 +136,22 @@ func host(kind string) int {
 		return 99
 	}
 	return shellCode(cmd.ProcessState)
+}
+
+// roam writes resolv.conf anew once the program has said that it is ready, as
+// systemd-resolved does, and tells the program.
+func roam() error {
+	if _, err := os.ReadFile("/run/ready"); err != nil {
+		return err
+	}
+	const file = "/run/systemd/resolve/stub-resolv.conf"
+	if err := os.WriteFile(file+".new", []byte(hostResolvConf), 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		return err
+	}
+	return os.WriteFile("/run/roamed", []byte("roamed\n"), 0o644)
 }
 
 // shellCode returns the exit code that a shell would show.
@@ -231,6 +256,22 @@ func TestFiles(t *testing.T) {
 			"cat /etc/resolv.conf /run/systemd/resolve/stub-resolv.conf /etc/nsswitch.conf; ls /run/nscd; cat /proc/self/comm"))
 		const resolv = "nameserver 10.96.0.10\nsearch finance.svc.cluster.local svc.cluster.local cluster.local corp.example\noptions ndots:5\n"
 		want := resolv + resolv + "hosts: files dns\npasswd: files systemd\n" + "cat\n"
+		if diff := cmp.Diff(want, stdout); diff != "" || code != 0 || stderr != "" {
+			t.Errorf("code %d, %q, output (-want +got):\n%s", code, stderr, diff)
+		}
+	})
+}
+
+// TestRoaming checks that the program keeps its resolv.conf when the host gets
+// another one, and that what is beside it stays.
+func TestRoaming(t *testing.T) {
+	eachWay(t, func(t *testing.T, w way) {
+		cmd := w.host("sh", "-c", `cd /run/systemd/resolve; head -n 1 stub-resolv.conf; echo >/run/ready; cat /run/roamed
+			head -n 1 /etc/resolv.conf; ls; cat netif/2 link`)
+		cmd.Env = append(cmd.Env, roleRoams+"=yes")
+		stdout, stderr, code := run(t, cmd)
+		const nameserver, netif = "nameserver 10.96.0.10\n", "DNS=127.0.0.54\n"
+		want := nameserver + "roamed\n" + nameserver + "link\nnetif\nstub-resolv.conf\n" + netif + netif
 		if diff := cmp.Diff(want, stdout); diff != "" || code != 0 || stderr != "" {
 			t.Errorf("code %d, %q, output (-want +got):\n%s", code, stderr, diff)
 		}

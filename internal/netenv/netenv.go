@@ -7,6 +7,12 @@
 // the network namespace stays the caller's: the ClusterIPs have to be visible
 // in it already. ServiceEnv has the variables that Kubernetes sets.
 //
+// The program's resolv.conf stays when the host's changes where that is a link
+// into /run, as with systemd-resolved. Where it is a file in /etc, one that is
+// renamed to it takes the program's away: the kernel drops what is mounted on
+// a file that is replaced, and a directory in the place of /etc would keep the
+// program from writing there, and from seeing what others write.
+//
 // It is Linux alone; elsewhere Exec returns errors.ErrUnsupported.
 package netenv
 

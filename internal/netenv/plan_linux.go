@@ -17,6 +17,7 @@ import (
 type plan struct {
 	Program string   // path
 	Args    []string `json:"-"` // with the name of the program; passed beside the rest, as they may be long
+	Covers  []cover  // before the files
 	Files   []file   // to be replaced
 	Masks   []string // directories to be emptied
 	Report  int      // file descriptor that stage 2 says on what went wrong
@@ -40,6 +41,9 @@ func newPlan(o Options, program string) (*plan, error) {
 		return nil, fmt.Errorf("read resolv.conf, which has to be there, if only empty: %w", err)
 	}
 	p.Files = append(p.Files, file{resolv, o.resolvConf(host)})
+	if c, ok := coverOf(resolv); ok {
+		p.Covers = append(p.Covers, c)
+	}
 
 	switch host, err := os.ReadFile(nsswitch); {
 	case err == nil:
@@ -62,19 +66,26 @@ func newPlan(o Options, program string) (*plan, error) {
 // own content is back before the program runs.
 const stage = "/proc"
 
+// mountFlags are those of every file system that is made.
+const mountFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
 // mount carries out the plan in the mount namespace of the calling thread,
 // which has to be a new one. The files are on a file system in memory that
 // goes with the namespace: nothing is ever left behind.
 //
 // A file on the host that is replaced by another one (rename(2)) while the
-// program runs takes the mount on it with it.
+// program runs takes the mount on it with it, unless its directory is covered.
 func (p *plan) mount() error {
 	// What the host mounts later is seen; what is mounted here is not.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return fmt.Errorf("make the mount namespace private: %w", err)
 	}
-	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-	if err := unix.Mount("usher", stage, "tmpfs", flags, "size=1m,mode=755"); err != nil {
+	for _, c := range p.Covers {
+		if err := c.mount(); err != nil {
+			return fmt.Errorf("cover %s: %w", c.Dir, err)
+		}
+	}
+	if err := unix.Mount("usher", stage, "tmpfs", mountFlags, "size=1m,mode=755"); err != nil {
 		return fmt.Errorf("mount a tmpfs: %w", err)
 	}
 	for i, f := range p.Files {
@@ -93,7 +104,7 @@ func (p *plan) mount() error {
 		return fmt.Errorf("unmount the tmpfs: %w", err)
 	}
 	for _, dir := range p.Masks {
-		if err := unix.Mount("usher", dir, "tmpfs", flags|unix.MS_RDONLY, "size=4k,mode=755"); err != nil {
+		if err := unix.Mount("usher", dir, "tmpfs", mountFlags|unix.MS_RDONLY, "size=4k,mode=755"); err != nil {
 			return fmt.Errorf("mask %s: %w", dir, err)
 		}
 	}
