@@ -26,7 +26,7 @@ type globals struct {
 
 func (g *globals) addFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
-	flags.StringVar(&g.server, "server", "", "the daemon's API: unix:/path or https://host:port (USHER_SERVER)")
+	flags.StringVar(&g.server, "server", "", "the daemon's API: unix:/path or http(s)://host:port (USHER_SERVER)")
 	flags.StringVarP(&g.namespace, "namespace", "n", "", "the namespace of the request (USHER_NAMESPACE; default \"default\")")
 	complete(root, "namespace", g.completeNamespace)
 }

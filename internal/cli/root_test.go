@@ -121,7 +121,7 @@ func TestServer(t *testing.T) {
 		"flag":            {map[string]string{"USHER_SERVER": none}, []string{"--server", f.server}, exitOK, ""},
 		"environment":     {map[string]string{"USHER_SERVER": f.server}, nil, exitOK, ""},
 		"not there":       {map[string]string{"USHER_SERVER": none}, nil, exitError, "error: the daemon is not running: nobody listens at " + none},
-		"no such form":    {nil, []string{"--server", "foo"}, exitError, `server "foo": want unix:/path or https://host:port`},
+		"no such form":    {nil, []string{"--server", "foo"}, exitError, `server "foo": want unix:/path or http(s)://host:port`},
 		"no such command": {nil, []string{"--server"}, exitUsage, "flag needs an argument: --server"},
 	}
 	for name, tt := range tests {

@@ -45,7 +45,7 @@ func New(server, token string) (*Client, error) {
 		c.base = "http://localhost"
 		transport.DialContext = socket(path).dial
 	} else if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("server %q: want unix:/path or https://host:port", server)
+		return nil, fmt.Errorf("server %q: want unix:/path or http(s)://host:port", server)
 	}
 	c.http = &http.Client{
 		Transport:     transport,
