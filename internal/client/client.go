@@ -150,7 +150,9 @@ func (c *Client) unreachable(err error) error {
 			"\n  or name another:    --server or USHER_SERVER", c.server)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: %w"+
-			"\n  run as that user, or start a daemon of your own: usher serve", c.server, err)
+			"\n  to look at it, and for exec: --server http://127.0.0.1:7080, its control port"+
+			"\n  to change it:                run as that user"+
+			"\n  or start one of your own:    usher serve", c.server, err)
 	}
 	return fmt.Errorf("ask %s: %w", c.server, err)
 }

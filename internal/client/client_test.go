@@ -199,6 +199,17 @@ func TestNoDaemon(t *testing.T) {
 	}
 }
 
+// Of another user's daemon the error says which way is open to this one.
+func TestDaemonOfAnotherUser(t *testing.T) {
+	c := newClient(t, "unix:/run/usher/usher.sock", "")
+	err := c.unreachable(trust(1001, 1000))
+	for _, want := range []string{"belongs to another user", "--server http://127.0.0.1:7080", "run as that user", "usher serve"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q in it", err, want)
+		}
+	}
+}
+
 func TestTrust(t *testing.T) {
 	for _, tt := range []struct {
 		owner, self uint32
