@@ -69,6 +69,9 @@ func (d *deletion) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(keys) == 0 {
+		fmt.Fprintln(d.env.Stderr, "No resources found")
+	}
 	var opts metav1.DeleteOptions
 	switch {
 	case d.now:
@@ -178,9 +181,6 @@ func (d *deletion) keys(ctx context.Context, c *client.Client, args []string) ([
 				keys = append(keys, registry.KeyOf(obj))
 			}
 		}
-	}
-	if len(keys) == 0 {
-		fmt.Fprintln(d.env.Stderr, "No resources found")
 	}
 	return keys, nil
 }

@@ -31,6 +31,7 @@ func TestDelete(t *testing.T) {
 			result{0, "service \"empty\" deleted from finance namespace\n", ""}},
 		{"-f - -n finance", finance, result{1, "", `error: the namespace from the provided object "other" does not match the namespace "finance". You must pass '--namespace=other' to perform this operation.` +
 			"\n  in \"STDIN\" (document 3)\n"}},
+		{"-f -", "# nothing\n", result{0, "", "No resources found\n"}},
 		{"widgets a", "", result{1, "", "error: the server doesn't have a resource type \"widgets\"\n"}},
 	}
 	for _, tt := range tests {

@@ -38,9 +38,6 @@ func (g *globals) readManifests(files files, verb string) ([]manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(manifests) == 0 {
-		return nil, fmt.Errorf("no objects passed to %s", strings.TrimSuffix(verb, "ing"))
-	}
 	return manifests, nil
 }
 

@@ -19,6 +19,7 @@ type writeCommand struct {
 	files  files
 	output string
 
+	name  string // "apply"
 	verb  string // "applying"
 	named bool   // generateName is not enough
 
@@ -28,6 +29,7 @@ type writeCommand struct {
 
 // command makes cmd the command that w is of.
 func (w *writeCommand) command(cmd *cobra.Command) *cobra.Command {
+	w.name = cmd.Name()
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context()) }
 	w.files.addFlags(cmd)
@@ -78,6 +80,9 @@ func (w *writeCommand) manifests() ([]manifest, error) {
 	manifests, err := w.readManifests(w.files, w.verb)
 	if err != nil {
 		return nil, err
+	}
+	if len(manifests) == 0 {
+		return nil, fmt.Errorf("no objects passed to %s", w.name)
 	}
 	var errs []error
 	for _, m := range manifests {

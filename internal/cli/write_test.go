@@ -39,7 +39,6 @@ func TestApply(t *testing.T) {
 		{"a namespace", service("web", ""), []string{"-n", "finance"}, result{0, "service/web created (10.96.1.1)\n", ""}},
 		{"a kind with a group", "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\n", nil,
 			result{0, "endpointslice.discovery.k8s.io/a created\n", ""}},
-		{"nothing", "# nothing\n", nil, result{1, "", "error: no objects passed to apply\n"}},
 		{"a name to be made", "apiVersion: v1\nkind: Service\nmetadata: {generateName: a-}\nspec: {ports: [{port: 80}]}", nil,
 			result{1, "", "error: from a-: cannot use generate name; use create\n  in \"STDIN\"\n"}},
 	}
@@ -50,6 +49,16 @@ func TestApply(t *testing.T) {
 	}
 	if f.Snapshot().Service("finance", "web") == nil {
 		t.Error("-n was not heeded")
+	}
+}
+
+func TestNoObjects(t *testing.T) {
+	f := newFake(t, "")
+	for _, verb := range []string{"apply", "create", "replace"} {
+		want := result{1, "", "error: no objects passed to " + verb + "\n"}
+		if diff := cmp.Diff(want, f.usher(t, "---\n", verb, "-f", "-"), cmp.AllowUnexported(result{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", verb, diff)
+		}
 	}
 }
 
