@@ -11,10 +11,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/internal/api"
 	"usher/internal/netenv"
-	"usher/registry"
 )
 
 func newExecCommand(g *globals) *cobra.Command {
@@ -47,6 +48,10 @@ Exit code, signals and terminal are the program's own.`,
 }
 
 func (g *globals) exec(ctx context.Context, args []string) error {
+	namespace := g.requestNamespace()
+	if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 { // it becomes a part of resolv.conf
+		return usageError{field.Invalid(field.NewPath("namespace"), namespace, strings.Join(msgs, "; "))}
+	}
 	c, err := g.client()
 	if err != nil {
 		return err
@@ -59,7 +64,6 @@ func (g *globals) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	namespace := g.key(registry.Pods, "").Namespace
 	services, err := serviceVariables(ctx, c, namespace)
 	if err != nil {
 		return err
