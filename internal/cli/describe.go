@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
@@ -23,10 +24,13 @@ import (
 func newDescribeCommand(g *globals) *cobra.Command {
 	q := &query{globals: g}
 	cmd := &cobra.Command{
-		Use: "describe TYPE [NAME...]", Short: "Show objects in detail, with their Events",
+		Use: "describe TYPE [NAME... | NAME_PREFIX]", Short: "Show objects in detail, with their Events",
 		Long: `Show objects in detail, with the Events about them. Of a Service that is also its
-endpoints, and why those that are not ready are not.`,
+endpoints, and why those that are not ready are not.
+
+When no object has the name, those whose names begin with it are shown.`,
 		Example: `  usher describe svc payment-service -n finance
+  usher describe pods payment-
   usher describe pods -l app=payment
   usher describe node`,
 		RunE: func(cmd *cobra.Command, args []string) error { return q.describe(cmd.Context(), args) },
@@ -50,6 +54,9 @@ func (q *query) describe(ctx context.Context, args []string) error {
 	}
 	defer c.Close()
 	found, err := q.find(ctx, c, targets)
+	if len(args) == 2 && len(targets) == 1 && len(targets[0].names) == 1 && apierrors.IsNotFound(err) {
+		found, err = q.findPrefix(ctx, c, targets[0], err)
+	}
 	errs := []error{err}
 	for i, obj := range found {
 		text, err := describe(ctx, c, obj)
@@ -68,6 +75,25 @@ func (q *query) describe(ctx context.Context, args []string) error {
 		q.sayNone(targets)
 	}
 	return errors.Join(errs...)
+}
+
+// findPrefix returns the objects whose names begin with that of t, or the error
+// that there is none of that name.
+func (q *query) findPrefix(ctx context.Context, c *client.Client, t target, notFound error) ([]registry.Object, error) {
+	list, err := c.List(ctx, t.kind, q.collection(t.kind).Namespace, client.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var found []registry.Object
+	for _, obj := range list.Items {
+		if strings.HasPrefix(obj.GetName(), t.names[0]) {
+			found = append(found, obj)
+		}
+	}
+	if len(found) == 0 {
+		return nil, notFound
+	}
+	return found, nil
 }
 
 // describe returns the description of an object with the Events about it.

@@ -199,6 +199,40 @@ func TestDescribeSeveral(t *testing.T) {
 	}
 }
 
+// A name that nobody has stands for all that begin with it, as in kubectl.
+func TestDescribePrefix(t *testing.T) {
+	f := newFake(t, finance)
+	const none = "Error from server (NotFound): "
+	tests := []struct {
+		args   string
+		code   int
+		shown  string
+		stderr string
+	}{
+		{"svc pay", 0, "payment-service", ""},
+		{"pods p", 0, "p1 p2", ""},
+		{"pods p1", 0, "p1", ""},
+		{"pods p10", exitNotFound, "", none + "pods \"p10\" not found\n"},
+		{"pod/p", exitNotFound, "", none + "pods \"p\" not found\n"},
+		{"pods p p", exitNotFound, "", none + "pods \"p\" not found\n" + none + "pods \"p\" not found\n"},
+		{"pod/p pod/p1", exitNotFound, "p1", none + "pods \"p\" not found\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			got := f.usher(t, "", append([]string{"describe", "-n", "finance"}, strings.Fields(tt.args)...)...)
+			var shown []string
+			for line := range strings.Lines(got.stdout) {
+				if name, ok := strings.CutPrefix(line, "Name:"); ok {
+					shown = append(shown, strings.TrimSpace(name))
+				}
+			}
+			if names := strings.Join(shown, " "); got.code != tt.code || names != tt.shown || got.stderr != tt.stderr {
+				t.Errorf("shows %q, %+v, want %+v", names, got, tt)
+			}
+		})
+	}
+}
+
 func TestEndpointReason(t *testing.T) {
 	pods := map[string]*corev1.Pod{
 		"p": {Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, Message: "connection refused"}}}},
