@@ -16,12 +16,14 @@ import (
 // A query is what get was asked for.
 type query struct {
 	*globals
+	files          files
 	output         string
 	everywhere     bool
 	selector       string
 	fieldSelector  string
 	watch          bool
 	noHeaders      bool
+	showLabels     bool
 	ignoreNotFound bool
 }
 
@@ -30,17 +32,20 @@ var getFormats = []string{"wide", "json", "yaml", "name"}
 func newGetCommand(g *globals) *cobra.Command {
 	q := &query{globals: g}
 	cmd := &cobra.Command{
-		Use:   "get TYPE[,TYPE...] [NAME...]",
+		Use:   "get (-f FILE | TYPE[,TYPE...] [NAME...])",
 		Short: "Show objects",
-		Long: `Show objects: all of a type, or those that are named. The types are services
+		Long: `Show objects: all of a type, those that are named, or those that manifests are
+about, as they are now. The types are services
 (svc), pods (po), endpointslices, endpoints (ep), events (ev), namespaces (ns),
 nodes (no) and ipaddresses (ip); "all" is pods, services and endpointslices.`,
 		Example: `  usher get svc,endpointslices -A
   usher get svc payment-service -n finance -o wide
   usher get svc/web pod/web-0 -o yaml
+  usher get -f service.yaml
   usher get pods -l app=payment -w`,
 		RunE: func(cmd *cobra.Command, args []string) error { return q.run(cmd.Context(), args) },
 	}
+	q.files.addFlags(cmd)
 	addOutputFlag(cmd, &q.output, getFormats...)
 	f := cmd.Flags()
 	f.BoolVarP(&q.everywhere, "all-namespaces", "A", false, "in all namespaces")
@@ -48,6 +53,7 @@ nodes (no) and ipaddresses (ip); "all" is pods, services and endpointslices.`,
 	f.StringVar(&q.fieldSelector, "field-selector", "", "field selector")
 	f.BoolVarP(&q.watch, "watch", "w", false, "go on with what changes")
 	f.BoolVar(&q.noHeaders, "no-headers", false, "no line with the names of the columns")
+	f.BoolVar(&q.showLabels, "show-labels", false, "labels as the last column")
 	f.BoolVar(&q.ignoreNotFound, "ignore-not-found", false, "an object that is not there is no error")
 	cmd.ValidArgsFunction = g.completeObjects
 	return cmd
@@ -57,6 +63,10 @@ func (q *query) run(ctx context.Context, args []string) error {
 	targets, err := q.targets(args)
 	if err != nil {
 		return err
+	}
+	if len(targets) == 0 {
+		q.sayNone(nil)
+		return nil
 	}
 	c, err := q.client()
 	if err != nil {
@@ -72,14 +82,18 @@ func (q *query) run(ctx context.Context, args []string) error {
 	return q.objects(ctx, c, targets)
 }
 
-// targets reads the arguments, and refuses flags that do not go with them.
+// targets reads the arguments or the files, and refuses flags that do not go
+// with them. Files may have none.
 func (q *query) targets(args []string) ([]target, error) {
 	if err := checkOutput(q.output, getFormats...); err != nil {
 		return nil, err
 	}
-	targets, err := parseTargets(args)
+	if q.showLabels && q.output != "" && q.output != "wide" {
+		return nil, usagef("--show-labels option cannot be used with %s printer", q.output)
+	}
+	targets, err := q.read(args)
 	switch {
-	case err != nil:
+	case err != nil || len(targets) == 0:
 		return nil, err
 	case hasNames(targets) && q.everywhere:
 		return nil, usagef("a resource cannot be retrieved by name across all namespaces")
@@ -89,6 +103,17 @@ func (q *query) targets(args []string) ([]target, error) {
 		return nil, usagef("you may only specify a single resource type, and one name, with --watch")
 	}
 	return targets, nil
+}
+
+func (q *query) read(args []string) ([]target, error) {
+	switch {
+	case len(q.files.paths) == 0:
+		return parseTargets(args)
+	case len(args) > 0:
+		return nil, usagef("when paths are provided as input, you may not specify resources by arguments as well")
+	}
+	keys, err := q.readKeys(q.files, "reading")
+	return targetsOf(keys), err
 }
 
 func (q *query) options() client.ListOptions {
@@ -122,8 +147,8 @@ func (q *query) find(ctx context.Context, c *client.Client, targets []target) ([
 	var found []registry.Object
 	var errs []error
 	for _, t := range targets {
-		for _, name := range t.names {
-			obj, err := c.Get(ctx, q.key(t.kind, name))
+		for _, key := range q.keysOf(t) {
+			obj, err := c.Get(ctx, key)
 			switch {
 			case err == nil:
 				found = append(found, obj)
@@ -182,8 +207,8 @@ func (q *query) table(ctx context.Context, c *client.Client, t target) (*metav1.
 	}
 	var all *metav1.Table
 	var errs []error
-	for _, name := range t.names {
-		one, err := c.Table(ctx, q.key(t.kind, name), client.ListOptions{})
+	for _, key := range q.keysOf(t) {
+		one, err := c.Table(ctx, key, client.ListOptions{})
 		switch {
 		case q.absent(err):
 		case err != nil:
@@ -198,11 +223,14 @@ func (q *query) table(ctx context.Context, c *client.Client, t target) (*metav1.
 }
 
 func (q *query) view(k *registry.Kind) tableView {
-	return tableView{wide: q.output == "wide", namespace: q.everywhere && k.Namespaced, header: !q.noHeaders}
+	return tableView{
+		wide: q.output == "wide", namespace: q.everywhere && k.Namespaced,
+		labels: q.showLabels, header: !q.noHeaders,
+	}
 }
 
 func (q *query) sayNone(targets []target) {
-	if q.everywhere || !targets[0].kind.Namespaced {
+	if q.everywhere || len(targets) > 0 && !targets[0].kind.Namespaced {
 		fmt.Fprintln(q.env.Stderr, "No resources found")
 		return
 	}

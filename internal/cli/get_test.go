@@ -2,6 +2,9 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -74,6 +77,11 @@ finance     pod/p2   0/1     Running   0          2d2h
 p1     1/1     Running   0          2d2h   10.1.0.5   node-1
 `, ""}},
 		{"pod/p2 svc/empty -n finance --no-headers", result{0, "pod/p2   0/1   Running   0     2d2h\n\nservice/empty   ClusterIP   10.96.111.62   <none>   80/TCP   0/0   2d2h\n", ""}},
+		{"svc -n finance --show-labels", result{0, `NAME              TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)         READY   AGE    LABELS
+empty             ClusterIP   10.96.111.62   <none>        80/TCP          0/0     2d2h   <none>
+payment-service   ClusterIP   10.96.37.195   <none>        80/TCP,53/UDP   1/2     2d2h   app=payment,tier=back
+`, ""}},
+		{"po p1 -n finance -o wide --show-labels --no-headers", result{0, "p1    1/1   Running   0     2d2h   10.1.0.5   node-1   app=payment\n", ""}},
 		{"pods -n finance -l app=none", result{0, "", "No resources found in finance namespace.\n"}},
 		{"pods", result{0, "", "No resources found in default namespace.\n"}},
 		{"nodes", result{0, "", "No resources found\n"}},
@@ -122,6 +130,47 @@ status:
 			}
 		})
 	}
+}
+
+// -f asks for the objects of manifests, each in its own namespace, whatever
+// else the manifests say of them.
+func TestGetFiles(t *testing.T) {
+	f := newFake(t, finance)
+	const (
+		head    = "NAME    TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)   READY   AGE\n"
+		other   = "empty   ClusterIP   10.96.111.63   <none>        80/TCP    0/0     2d2h\n"
+		another = "empty   ClusterIP   10.96.111.62   <none>        80/TCP    0/0     2d2h\n"
+	)
+	manifest := func(kind, namespace, name string) string {
+		return fmt.Sprintf("{apiVersion: v1, kind: %s, metadata: {name: %s, namespace: %s}, spec: {portz: 1}}\n---\n", kind, name, namespace)
+	}
+	tests := map[string]struct {
+		input, args string
+		want        result
+	}{
+		"one":             {manifest("Service", "other", "empty"), "", result{0, head + other, ""}},
+		"two namespaces":  {manifest("Service", "other", "empty") + manifest("Service", "finance", "empty"), "", result{0, head + other + another, ""}},
+		"of the request":  {manifest("Service", `""`, "empty"), "-n other --no-headers", result{0, "empty   ClusterIP   10.96.111.63   <none>   80/TCP   0/0   2d2h\n", ""}},
+		"another request": {manifest("Service", "other", "empty"), "-n finance", result{1, "", `error: the namespace from the provided object "other" does not match the namespace "finance". You must pass '--namespace=other' to perform this operation.` + "\n  in \"STDIN\"\n"}},
+		"two kinds":       {manifest("Pod", "finance", "p2") + manifest("Service", "other", "empty"), "-o name", result{0, "pod/p2\nservice/empty\n", ""}},
+		"not there": {manifest("Service", "other", "none") + manifest("Pod", "finance", "p1"), "-o name",
+			result{4, "pod/p1\n", "Error from server (NotFound): services \"none\" not found\n"}},
+		"nothing": {"# nothing\n", "-o yaml", result{0, "", "No resources found in default namespace.\n"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			got := f.usher(t, tt.input, append([]string{"get", "-f", "-"}, strings.Fields(tt.args)...)...)
+			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(result{})); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	path := filepath.Join(t.TempDir(), "pod.yaml")
+	if err := os.WriteFile(path, []byte(manifest("Pod", "finance", "p1")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := f.start(t, "get", "-f", path, "-w", "-o", "name")
+	out.await(t, "pod/p1\n")
 }
 
 // What one object is asked for by name is that object; all else is a List,

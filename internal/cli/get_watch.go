@@ -17,11 +17,11 @@ import (
 // user has seen enough.
 func (q *query) follow(ctx context.Context, c *client.Client, t target) error {
 	key, opts := q.collection(t.kind), q.options()
-	if hasNames([]target{t}) {
-		if _, err := c.Get(ctx, q.key(t.kind, t.names[0])); err != nil {
+	for _, one := range q.keysOf(t) { // at most one
+		if _, err := c.Get(ctx, one); err != nil {
 			return err
 		}
-		opts.FieldSelector = "metadata.name=" + t.names[0]
+		key.Namespace, opts.FieldSelector = one.Namespace, "metadata.name="+one.Name
 	}
 	if q.output != "" && q.output != "wide" {
 		return q.followObjects(ctx, c, key, opts)

@@ -59,6 +59,8 @@ func TestUsageErrors(t *testing.T) {
 		{"get svc a -l b=c", "name cannot be provided when a selector is specified"},
 		{"get svc,pods -w", "single resource type"},
 		{"get svc a b -w", "one name"},
+		{"get svc -f x", "may not specify resources by arguments"},
+		{"get svc -o json --show-labels", "--show-labels option cannot be used with json printer"},
 		{"apply", "must specify -f"},
 		{"apply f.yaml", "takes no arguments"},
 		{"apply -f - -o wide", "allowed formats are: json,yaml,name"},

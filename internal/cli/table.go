@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 )
 
 // A tablePrinter prints rows as kubectl does: in columns three spaces apart
@@ -48,6 +49,7 @@ type tableView struct {
 	wide      bool   // also the columns that are usually left out
 	namespace bool   // before the other columns
 	typed     string // put before names, as in "service/"
+	labels    bool   // after the other columns
 	header    bool
 }
 
@@ -64,12 +66,15 @@ func (v tableView) rows(t *metav1.Table) [][]string {
 				head = append(head, printable(strings.ToUpper(c.Name)))
 			}
 		}
+		if v.labels {
+			head = append(head, "LABELS")
+		}
 		rows = append(rows, head)
 	}
 	for _, r := range t.Rows {
 		var line []string
 		if v.namespace {
-			line = append(line, printable(namespaceOf(r)))
+			line = append(line, printable(metadataOf(r).Namespace))
 		}
 		for i, c := range t.ColumnDefinitions[:min(len(t.ColumnDefinitions), len(r.Cells))] {
 			cell := printable(cellText(r.Cells[i]))
@@ -79,6 +84,9 @@ func (v tableView) rows(t *metav1.Table) [][]string {
 			if c.Priority == 0 || v.wide {
 				line = append(line, cell)
 			}
+		}
+		if v.labels {
+			line = append(line, printable(labels.FormatLabels(metadataOf(r).Labels)))
 		}
 		rows = append(rows, line)
 	}
@@ -95,11 +103,11 @@ func cellText(cell any) string {
 	return fmt.Sprint(cell)
 }
 
-// namespaceOf reads the namespace of the object that a row is about.
-func namespaceOf(r metav1.TableRow) string {
+// metadataOf reads the metadata of the object that a row is about.
+func metadataOf(r metav1.TableRow) metav1.ObjectMeta {
 	var partial metav1.PartialObjectMetadata
 	if json.Unmarshal(r.Object.Raw, &partial) != nil {
-		return ""
+		return metav1.ObjectMeta{}
 	}
-	return partial.Namespace
+	return partial.ObjectMeta
 }

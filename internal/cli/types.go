@@ -40,8 +40,37 @@ func typeName(k *registry.Kind) string {
 // A target is what a command's arguments ask for: objects of a Kind by name,
 // or without names the whole collection.
 type target struct {
-	kind  *registry.Kind
-	names []string
+	kind       *registry.Kind
+	names      []string
+	namespaces []string // of the names, if files have them; otherwise all are in that of the request
+}
+
+// keysOf returns the keys of the objects that a target names.
+func (g *globals) keysOf(t target) []registry.Key {
+	var keys []registry.Key
+	for i, name := range t.names {
+		key := g.key(t.kind, name)
+		if len(t.namespaces) > 0 {
+			key.Namespace = t.namespaces[i]
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// targetsOf returns the objects under keys as targets, one for each Kind.
+func targetsOf(keys []registry.Key) []target {
+	var targets []target
+	for _, key := range keys {
+		i := slices.IndexFunc(targets, func(t target) bool { return t.kind == key.Kind })
+		if i < 0 {
+			i = len(targets)
+			targets = append(targets, target{kind: key.Kind})
+		}
+		targets[i].names = append(targets[i].names, key.Name)
+		targets[i].namespaces = append(targets[i].namespaces, key.Namespace)
+	}
+	return targets
 }
 
 // parseTargets reads arguments as kubectl does: TYPE[,TYPE…] [NAME…], or
