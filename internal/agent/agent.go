@@ -50,7 +50,7 @@ type Agent struct {
 //
 // It returns the first exit code that is not 0, where 128 is added to the
 // number of a signal that ended a process. A process that ends by the SIGTERM
-// that it was sent counts as 0.
+// that it was sent, or exits with 143 upon it, counts as 0.
 func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 	if err := w.Validate(); err != nil {
 		return 0, err

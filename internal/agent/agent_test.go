@@ -199,6 +199,21 @@ func TestRunExitCodes(t *testing.T) {
 	}
 }
 
+// A JVM exits with 143 upon SIGTERM: it ended as it was asked to. One that
+// exits with 143 by itself failed.
+func TestRunExitsTerminated(t *testing.T) {
+	t.Run("asked to", func(t *testing.T) {
+		r := start(t, Workload{Command: program("jvm")})
+		r.await(t, 1, "payment-0 | jvm")
+		r.stop()
+		r.wait(t, 0)
+		r.await(t, 1, "pod/payment-0 ended with exit code 143")
+	})
+	t.Run("by itself", func(t *testing.T) {
+		start(t, Workload{Command: program("exit", "143")}).wait(t, 143)
+	})
+}
+
 // A process without TCP ports is ready as soon as it runs.
 func TestRunReadyWithoutTCP(t *testing.T) {
 	r := start(t, Workload{Ports: []corev1.ContainerPort{{ContainerPort: 53, Protocol: "UDP"}}, Command: program("idle")})

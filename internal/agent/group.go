@@ -185,13 +185,17 @@ func (g *group) untilKilled(ctx context.Context) (context.Context, context.Cance
 	return ctx, func() { cancel(); wg.Wait() }
 }
 
-// exited says how the process of a Pod ended and takes its exit code.
+// exited says how the process of a Pod ended.
 func (g *group) exited(name string, code int, sig syscall.Signal) {
 	if sig != 0 {
 		g.say("pod/%s ended by signal %d (%v)", name, int(sig), sig)
 	} else {
 		g.say("pod/%s ended with exit code %d", name, code)
 	}
+}
+
+// count takes the exit code of a process.
+func (g *group) count(code int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.code == 0 {

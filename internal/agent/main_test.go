@@ -79,6 +79,14 @@ var programs = map[string]func(args []string) int{
 		_, _ = io.Copy(io.Discard, os.Stdin) // empty
 		return linger()
 	},
+	// jvm exits upon SIGTERM with the code that says so.
+	"jvm": func([]string) int {
+		terminated := make(chan os.Signal, 1)
+		signal.Notify(terminated, syscall.SIGTERM)
+		fmt.Println("jvm")
+		<-terminated
+		return 128 + int(syscall.SIGTERM)
+	},
 	// exit ends with a code.
 	"exit": func(args []string) int {
 		code, _ := strconv.Atoi(args[0])

@@ -30,6 +30,10 @@ const (
 	// silentFor is how long a process may take to listen before the agent says
 	// where it is expected to.
 	silentFor = 5 * time.Second
+
+	// exitTerminated is what a shell says of a process that SIGTERM ended, and
+	// what programs exit with that tidy up first, such as a JVM.
+	exitTerminated = 128 + int(syscall.SIGTERM)
 )
 
 // A replica is one process and its Pod.
@@ -304,11 +308,11 @@ func (r *replica) terminate(ctx context.Context, grace *int64) {
 	<-r.process.done
 	_ = r.try(ctx, r.remove) // what is left ends with the lease
 	code, sig := r.process.status()
-	if sig == syscall.SIGTERM {
-		code = 0 // it did as it was told
-	}
 	r.flush()
 	r.exited(r.name, code, sig)
+	if code != exitTerminated { // then it did as it was told
+		r.count(code)
+	}
 }
 
 // ended removes the Pod of a process that ended by itself.
@@ -316,6 +320,7 @@ func (r *replica) ended(ctx context.Context) {
 	code, sig := r.process.status()
 	r.flush()
 	r.exited(r.name, code, sig)
+	r.count(code)
 	for {
 		err := r.try(context.WithoutCancel(ctx), r.remove)
 		if err == nil {
