@@ -32,7 +32,8 @@ type Agent struct {
 	// Stdout and Stderr get the output of the processes, and Stderr also a line
 	// whenever the state of a Pod changes. With Prefix every line of a process
 	// begins with the name of its Pod; without, the processes get the writers
-	// as they are.
+	// as they are. Several goroutines write to them, and one that stalls holds
+	// up neither the end of a process nor that of its Pod.
 	Stdout, Stderr io.Writer
 	Prefix         bool
 
@@ -63,8 +64,10 @@ func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 		stdout: &lockedWriter{w: a.Stdout},
 		stderr: &lockedWriter{w: a.Stderr},
 	}
+	g.talker = newTalker(g.stderr)
+	defer g.talker.close()
 	var err error
-	if g.lease, err = newLease(ctx, a.API, g.stderr.talk); err != nil {
+	if g.lease, err = newLease(ctx, a.API, g.say); err != nil {
 		return 0, fmt.Errorf("grant a lease: %w", err)
 	}
 	err = g.run(ctx, w)

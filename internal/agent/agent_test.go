@@ -37,8 +37,9 @@ func start(t *testing.T, w Workload) *running {
 	return startOn(t, newFakeAPI(), w)
 }
 
-// startOn runs w on api.
-func startOn(t *testing.T, api *fakeAPI, w Workload) *running {
+// startOn runs w on api, by an agent that differs from the usual in what is
+// said.
+func startOn(t *testing.T, api *fakeAPI, w Workload, different ...func(*Agent)) *running {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	kill := make(chan struct{})
@@ -50,6 +51,9 @@ func startOn(t *testing.T, api *fakeAPI, w Workload) *running {
 	w.Namespace = "finance"
 	w.Replicas = max(1, w.Replicas)
 	a := &Agent{API: r, NodeName: "laptop", Stdout: r, Stderr: r, Prefix: true, Environ: []string{"PATH=/bin"}, Kill: kill}
+	for _, f := range different {
+		f(a)
+	}
 	go func() {
 		defer close(r.ended)
 		r.code, r.err = a.Run(ctx, w)
@@ -95,18 +99,24 @@ func TestRunToTheEnd(t *testing.T) {
 	r.wait(t, 0)
 	for i := range 3 {
 		name := fmt.Sprintf("payment-%d", i)
-		want := []string{
+		check := func(want []string, prefixes ...string) {
+			t.Helper()
+			if diff := cmp.Diff(want, r.lines(prefixes...)); diff != "" {
+				t.Errorf("order (-want +got):\n%s", diff)
+			}
+		}
+		check([]string{
 			"create " + name + " ready=false",
 			"delete " + name + " grace=5",
 			"pod/" + name + " terminating",
-			name + " | got SIGTERM",
 			"delete " + name + " grace=0",
 			"pod/" + name + " ended with exit code 0",
-		}
-		got := r.lines("create "+name, "delete "+name, "pod/"+name+" term", name+" | got", "pod/"+name+" ended")
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("order (-want +got):\n%s", diff)
-		}
+		}, "create "+name, "delete "+name, "pod/"+name+" term", "pod/"+name+" ended")
+		check([]string{
+			"pod/" + name + " terminating",
+			name + " | got SIGTERM",
+			"pod/" + name + " ended with exit code 0",
+		}, "pod/"+name+" term", name+" | got", "pod/"+name+" ended")
 	}
 }
 

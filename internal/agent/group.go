@@ -19,6 +19,7 @@ import (
 type group struct {
 	*Agent
 	stdout, stderr *lockedWriter
+	talker         *talker
 	lease          *lease
 	replicas       []*replica
 
@@ -27,7 +28,7 @@ type group struct {
 }
 
 // say writes a line about the state of things.
-func (g *group) say(format string, a ...any) { g.stderr.talk(format, a...) }
+func (g *group) say(format string, a ...any) { g.talker.talk(format, a...) }
 
 // run creates the Pods, starts the processes and waits for their end. The
 // lease holds from before the first Pod until after the last one.
@@ -109,7 +110,7 @@ func (g *group) abort() {
 	for _, r := range g.replicas {
 		if r.process != nil {
 			r.process.signal(syscall.SIGKILL)
-			<-r.process.done
+			<-r.process.dead
 		}
 	}
 }
@@ -185,15 +186,6 @@ func (g *group) untilKilled(ctx context.Context) (context.Context, context.Cance
 	return ctx, func() { cancel(); wg.Wait() }
 }
 
-// exited says how the process of a Pod ended.
-func (g *group) exited(name string, code int, sig syscall.Signal) {
-	if sig != 0 {
-		g.say("pod/%s ended by signal %d (%v)", name, int(sig), sig)
-	} else {
-		g.say("pod/%s ended with exit code %d", name, code)
-	}
-}
-
 // count takes the exit code of a process.
 func (g *group) count(code int) {
 	g.mu.Lock()
@@ -203,15 +195,11 @@ func (g *group) count(code int) {
 	}
 }
 
-// output returns where a process writes to, and what to call after its end.
-func (g *group) output(pod string) (stdout, stderr io.Writer, flush func()) {
+// output returns where a process writes to.
+func (g *group) output(pod string) (stdout, stderr io.Writer) {
 	if !g.Prefix {
-		return g.Stdout, g.Stderr, func() {}
+		return g.Stdout, g.Stderr
 	}
-	out := &lineWriter{w: g.stdout, prefix: pod + " | "}
-	errs := &lineWriter{w: g.stderr, prefix: pod + " | "}
-	return out, errs, func() {
-		_ = out.flush() // a reader that has gone is not the agent's to report
-		_ = errs.flush()
-	}
+	prefix := pod + " | "
+	return &lineWriter{w: g.stdout, prefix: prefix}, &lineWriter{w: g.stderr, prefix: prefix}
 }

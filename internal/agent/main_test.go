@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -87,6 +88,22 @@ var programs = map[string]func(args []string) int{
 		<-terminated
 		return 128 + int(syscall.SIGTERM)
 	},
+	// chatty writes to both of its outputs as fast as they take it.
+	"chatty": func(args []string) int {
+		go func() {
+			for {
+				fmt.Println("chat")
+			}
+		}()
+		for {
+			fmt.Fprintln(os.Stderr, "chat")
+		}
+	},
+	// pages writes what a pipe holds and ends.
+	"pages": func([]string) int {
+		fmt.Print(strings.Repeat("page\n", pages))
+		return 0
+	},
 	// exit ends with a code.
 	"exit": func(args []string) int {
 		code, _ := strconv.Atoi(args[0])
@@ -121,6 +138,15 @@ var programs = map[string]func(args []string) int{
 		}
 		return 1
 	},
+	// pid leaves its pid in a file and becomes another program.
+	"pid": func(args []string) int {
+		if err := os.WriteFile(args[0], fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		fmt.Println(syscall.Exec(os.Args[0], program(args[1:]...), os.Environ()))
+		return 1
+	},
 	// runner is an agent that runs another program.
 	"runner": func(args []string) int {
 		a := &Agent{API: newFakeAPI(), Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}
@@ -132,6 +158,9 @@ var programs = map[string]func(args []string) int{
 		return code
 	},
 }
+
+// pages is how many lines of 5 bytes the program of that name writes.
+const pages = (64 << 10) / 5
 
 // address is where a program is to listen.
 func address() string { return net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")) }

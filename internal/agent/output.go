@@ -4,29 +4,81 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"sync"
+	"os"
+	"time"
 )
 
 // maxLine bounds what is kept of a line whose end has not come yet, in bytes.
 // A longer one is written in pieces.
 const maxLine = 64 << 10
 
-// lockedWriter lets several goroutines write whole lines to one writer.
-type lockedWriter struct {
-	mu sync.Mutex
-	w  io.Writer
+// Whoever should read may not: a pager waits for its user, Ctrl-S stops a
+// terminal. Nothing waits for that for long.
+const (
+	// outputDelay is how long the output of a dead process may be silent until
+	// it is at its end: something that left the process group may hold the other
+	// end for ever. Once a process is to stop it is also all the time that there
+	// is for the output.
+	outputDelay = time.Second
+
+	// outputPatience is the time for the output of a process that ended by
+	// itself.
+	outputPatience = 10 * time.Second
+
+	// restSize is what is read of the output of a dead process: as much as a
+	// pipe holds.
+	restSize = 64 << 10
+)
+
+// An output passes on what a process writes.
+type output struct {
+	w io.Writer
+	r *os.File // of the pipe that the process has the other end of
 }
 
-func (l *lockedWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+// newOutput returns an output to w, and the file that the process is to have.
+// The caller must Close the latter.
+func newOutput(w io.Writer) (*output, *os.File, error) {
+	r, other, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a pipe: %w", err)
+	}
+	return &output{w: w, r: r}, other, nil
 }
 
-// talk writes what the agent has to say, one line a call.
-func (l *lockedWriter) talk(format string, a ...any) {
-	fmt.Fprintf(l, format+"\n", a...)
+// pass copies until the end, or until the process is dead and the rest has
+// been read.
+func (o *output) pass(dead <-chan struct{}) {
+	defer o.r.Close() // the process need not write what nobody can have
+	if w, ok := o.w.(*lineWriter); ok {
+		defer w.flush() // a reader that has gone is not the agent's to report
+	}
+	buf := make([]byte, 32<<10)
+	for rest := restSize; rest > 0; {
+		ended := false
+		select {
+		case <-dead:
+			ended = true
+			o.hurry()
+		default:
+		}
+		n, err := o.r.Read(buf)
+		if n > 0 {
+			if _, err := o.w.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+		if ended {
+			rest -= n
+		}
+	}
 }
+
+// hurry gives the next piece of a dead process's output its time to come.
+func (o *output) hurry() { _ = o.r.SetReadDeadline(time.Now().Add(outputDelay)) }
 
 // A lineWriter passes on whole lines, each behind a prefix and in one Write. It
 // has one writer.

@@ -5,55 +5,91 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
-	"time"
 )
-
-// outputDelay is how long the output of a process is read on after its end:
-// something that left its process group may hold the other end for ever.
-const outputDelay = time.Second
 
 // A process is a running program in a process group of its own, so that the
 // terminal's Ctrl-C does not reach it before its Pod has turned terminating.
 // Whatever it started and left behind ends with it.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed once it has ended and its output has been read
+	cmd     *exec.Cmd
+	outputs []*output
+	dead    chan struct{} // closed once it has ended, whoever reads its output
+	drained chan struct{} // closed once its output has been passed on, after dead
 
 	mu    sync.Mutex
 	ended bool // guarded by mu; the id of the group is no longer ours
 }
 
-// startProcess starts command with its output going to stdout and stderr. It
-// reads nothing: its standard input is empty.
+// startProcess starts command with its output going to stdout and stderr, which
+// are flushed at its end. It reads nothing: its standard input is empty.
 func startProcess(command, env []string, stdout, stderr io.Writer) (*process, error) {
-	cmd := exec.Command(command[0], command[1:]...)
-	cmd.Env = env
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	cmd.SysProcAttr = processAttributes()
-	cmd.WaitDelay = outputDelay
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	p := &process{
+		cmd:  exec.Command(command[0], command[1:]...),
+		dead: make(chan struct{}), drained: make(chan struct{}),
+	}
+	p.cmd.Env = env
+	p.cmd.SysProcAttr = processAttributes()
 	started := make(chan error)
-	go p.run(started)
+	go p.run(stdout, stderr, started)
 	return p, <-started
 }
 
 // run is the process's goroutine: it starts the program and waits for its end.
-func (p *process) run(started chan<- error) {
-	defer close(p.done)
+func (p *process) run(stdout, stderr io.Writer, started chan<- error) {
+	defer close(p.drained)
 	// On Linux the program dies with the thread that started it: the thread
 	// must not end before.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	err := p.cmd.Start()
+	err := p.start(stdout, stderr)
 	started <- err
 	if err != nil {
 		return
 	}
+	var wg sync.WaitGroup
+	for _, o := range p.outputs {
+		wg.Go(func() { o.pass(p.dead) })
+	}
 	p.wait()
+	close(p.dead)
+	for _, o := range p.outputs {
+		o.hurry()
+	}
+	wg.Wait()
+}
+
+// start starts the program. The pipes are not left to exec.Cmd, whose Wait
+// would not return before somebody has read what went through them.
+func (p *process) start(stdout, stderr io.Writer) error {
+	var passed [2]*os.File
+	var err error
+	for i, w := range []io.Writer{stdout, stderr} {
+		if f, ok := w.(*os.File); ok {
+			passed[i] = f
+			continue
+		}
+		var o *output
+		if o, passed[i], err = newOutput(w); err != nil {
+			break
+		}
+		p.outputs = append(p.outputs, o)
+		defer passed[i].Close()
+	}
+	if err == nil {
+		p.cmd.Stdout, p.cmd.Stderr = passed[0], passed[1]
+		err = p.cmd.Start()
+	}
+	if err != nil {
+		for _, o := range p.outputs {
+			o.r.Close()
+		}
+	}
+	return err
 }
 
 // signal sends sig to the whole process group. A group that has ended gets
@@ -76,7 +112,7 @@ func (p *process) end() {
 }
 
 // status returns how the process ended as a shell says it: its exit code, or
-// 128 and the signal that ended it. done must be closed.
+// 128 and the signal that ended it. dead must be closed.
 func (p *process) status() (code int, sig syscall.Signal) {
 	state := p.cmd.ProcessState
 	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {

@@ -14,8 +14,7 @@ func processAttributes() *syscall.SysProcAttr {
 }
 
 // wait waits for the end of the process. The rest of its group is ended while
-// the id is still taken by the dead leader, so that nobody else is hit, and
-// before Wait reads the output to its end, which the rest may hold open.
+// the id is still taken by the dead leader, so that nobody else is hit.
 func (p *process) wait() {
 	for {
 		err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,10 +29,6 @@ const (
 	// silentFor is how long a process may take to listen before the agent says
 	// where it is expected to.
 	silentFor = 5 * time.Second
-
-	// exitTerminated is what a shell says of a process that SIGTERM ended, and
-	// what programs exit with that tidy up first, such as a JVM.
-	exitTerminated = 128 + int(syscall.SIGTERM)
 )
 
 // A replica is one process and its Pod.
@@ -47,7 +42,6 @@ type replica struct {
 	renewed <-chan struct{}  // closed when the Pod needs another lease
 	check   *probe
 	process *process
-	flush   func() // writes the rest of the output
 	news    string // to be said once the status is written
 	told    string // the last error that was said
 }
@@ -90,8 +84,7 @@ func (r *replica) start(command []string) (err error) {
 		return err
 	}
 	r.status = newStatus(r.pod)
-	stdout, stderr, flush := r.output(r.name)
-	r.flush = flush
+	stdout, stderr := r.output(r.name)
 	env := slices.Concat(r.Environ, environment(r.pod))
 	if r.process, err = startProcess(command, env, stdout, stderr); err != nil {
 		r.process = nil
@@ -130,7 +123,7 @@ func (r *replica) serve(ctx context.Context, turns <-chan error) {
 	defer retry.Stop()
 	for {
 		select {
-		case <-r.process.done:
+		case <-r.process.dead:
 			r.ended(ctx)
 			return
 		case <-ctx.Done():
@@ -278,61 +271,6 @@ func (r *replica) address() string {
 // sayWhereToListen helps with a program that does not look at HOST and PORT.
 func (r *replica) sayWhereToListen() {
 	r.say("pod/%s not ready: nothing listens on %s yet; the program finds its address in $HOST and $PORT", r.name, r.address())
-}
-
-// terminate stops the process in the order that loses no connection: the Pod
-// turns terminating, and only when this node sends it no new ones does the
-// process get SIGTERM; after the grace period, SIGKILL. grace is that of a
-// deletion under way, in seconds.
-func (r *replica) terminate(ctx context.Context, grace *int64) {
-	ctx = context.WithoutCancel(ctx)
-	if grace == nil {
-		grace = r.pod.Spec.TerminationGracePeriodSeconds
-	}
-	if r.pod.DeletionTimestamp == nil {
-		unkilled, cancel := r.untilKilled(ctx)
-		_ = r.try(unkilled, func(ctx context.Context) error { return r.delete(ctx, *grace) })
-		cancel()
-	}
-	r.say("pod/%s terminating", r.pod.Name)
-	r.process.signal(syscall.SIGTERM)
-	limit := time.NewTimer(time.Duration(*grace) * time.Second)
-	defer limit.Stop()
-	select {
-	case <-r.process.done:
-	case <-limit.C:
-		r.say("pod/%s did not end within %d s: killed", r.name, *grace)
-	case <-r.Kill:
-	}
-	r.process.signal(syscall.SIGKILL)
-	<-r.process.done
-	_ = r.try(ctx, r.remove) // what is left ends with the lease
-	code, sig := r.process.status()
-	r.flush()
-	r.exited(r.name, code, sig)
-	if code != exitTerminated { // then it did as it was told
-		r.count(code)
-	}
-}
-
-// ended removes the Pod of a process that ended by itself.
-func (r *replica) ended(ctx context.Context) {
-	code, sig := r.process.status()
-	r.flush()
-	r.exited(r.name, code, sig)
-	r.count(code)
-	for {
-		err := r.try(context.WithoutCancel(ctx), r.remove)
-		if err == nil {
-			return
-		}
-		// The lease still holds the Pod, for the sake of the other replicas.
-		select {
-		case <-time.After(retryPeriod):
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // try makes one request within its time, and says what came of it if nothing
