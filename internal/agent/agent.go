@@ -63,6 +63,7 @@ func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 		Agent:  a,
 		stdout: &lockedWriter{w: a.Stdout},
 		stderr: &lockedWriter{w: a.Stderr},
+		over:   make(chan struct{}),
 	}
 	g.talker = newTalker(g.stderr)
 	defer g.talker.close()

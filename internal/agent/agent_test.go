@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -329,6 +330,37 @@ func TestRunLeaseLost(t *testing.T) {
 	if got := r.lines("payment-0 | got SIGTERM", "payment-1 | got SIGTERM"); len(got) != 2 {
 		t.Errorf("stopped: %q", got)
 	}
+}
+
+// The daemon has gone for good: run ends with its last process, and the Pods
+// with their lease. As long as another process needs the lease, the Pod of one
+// that ended is removed when the daemon is back.
+func TestRunDaemonGone(t *testing.T) {
+	pids := t.TempDir()
+	r := start(t, Workload{Replicas: 2, Command: program("pid", pids, "idle")})
+	end := func(name string) {
+		if err := syscall.Kill(readPid(t, filepath.Join(pids, name)), syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		r.await(t, 1, "pod/"+name+" ended by signal 9")
+	}
+	r.await(t, 1, "status payment-0 Running ready=true")
+	r.await(t, 1, "status payment-1 Running ready=true")
+	r.setDown(true)
+	end("payment-0")
+	r.setDown(false)
+	r.await(t, 1, "delete payment-0 grace=0")
+	r.setDown(true)
+	end("payment-1")
+	select {
+	case <-r.ended:
+	case <-time.After(leaseTTL):
+		t.Fatalf("run has not ended %v after its last process", leaseTTL)
+	}
+	if r.code != 128+9 || r.err != nil {
+		t.Errorf("Run returned %d, %v, want %d", r.code, r.err, 128+9)
+	}
+	r.await(t, 1, "the lease could not be ended; the Pods go with it within 5s")
 }
 
 // A Pod of the name is there already: one under a lease may be what is left of

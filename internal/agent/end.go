@@ -51,6 +51,8 @@ func (r *replica) ended(ctx context.Context) {
 		// The lease still holds the Pod, for the sake of the other replicas.
 		select {
 		case <-time.After(retryPeriod):
+		case <-r.over: // the lease ends now, by itself at the latest
+			return
 		case <-ctx.Done():
 			return
 		}

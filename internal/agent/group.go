@@ -22,6 +22,7 @@ type group struct {
 	talker         *talker
 	lease          *lease
 	replicas       []*replica
+	over           chan struct{} // closed once every process has ended
 
 	mu   sync.Mutex
 	code int // guarded by mu; the first exit code that is not 0
@@ -102,6 +103,10 @@ func (g *group) serve(ctx context.Context) {
 	for _, r := range g.replicas {
 		wg.Go(func() { r.run(ctx) })
 	}
+	for _, r := range g.replicas {
+		<-r.process.dead
+	}
+	close(g.over)
 	wg.Wait()
 }
 

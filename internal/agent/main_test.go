@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -138,9 +139,10 @@ var programs = map[string]func(args []string) int{
 		}
 		return 1
 	},
-	// pid leaves its pid in a file and becomes another program.
+	// pid leaves its pid in a directory, in a file with the name of its Pod, and
+	// becomes another program.
 	"pid": func(args []string) int {
-		if err := os.WriteFile(args[0], fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(args[0], os.Getenv("POD_NAME")), fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 			fmt.Println(err)
 			return 1
 		}

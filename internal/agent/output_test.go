@@ -91,10 +91,10 @@ func TestRunNobodyReads(t *testing.T) {
 		})
 	}
 	t.Run("killed by somebody", func(t *testing.T) {
-		pid := filepath.Join(t.TempDir(), "pid")
-		r := startOn(t, newFakeAPI(), Workload{Command: program("pid", pid, "chatty")}, stall(t, true))
+		pids := t.TempDir()
+		r := startOn(t, newFakeAPI(), Workload{Command: program("pid", pids, "chatty")}, stall(t, true))
 		r.await(t, 1, "status payment-0 Running ready=true")
-		if err := syscall.Kill(readPid(t, pid), syscall.SIGKILL); err != nil {
+		if err := syscall.Kill(readPid(t, filepath.Join(pids, "payment-0")), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
