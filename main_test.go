@@ -70,6 +70,7 @@ func TestScripts(t *testing.T) {
 			"until":   cmdUntil,
 
 			"killpod":  cmdKillPod,
+			"gone":     cmdGone,
 			"killetcd": cmdKillEtcd,
 			"etcdput":  cmdEtcdPut,
 

@@ -101,6 +101,17 @@ func cmdKillPod(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
 }
 
+// cmdGone waits until the process of a Pod is no more: gone NAME.
+func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
+	pid := strings.TrimSpace(ts.ReadFile(args[0] + ".pid"))
+	if !poll(func() bool {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		return err != nil || bytes.Contains(stat, []byte(") Z ")) // nobody may have taken its status
+	}) {
+		ts.Fatalf("process %s of %s is still there", pid, args[0])
+	}
+}
+
 // cmdKillEtcd kills the embedded etcd of the daemon.
 func cmdKillEtcd(ts *testscript.TestScript, neg bool, args []string) {
 	daemon := ts.Value(processKey{}).(*process).cmd.Process.Pid

@@ -43,6 +43,11 @@ type Agent struct {
 
 	// Kill, when closed, ends the processes at once instead of asking them to.
 	Kill <-chan struct{}
+
+	// Watchdog is the command of a process that calls RunWatchdog. It ends the
+	// processes, and what they started, when the agent is killed. Without it
+	// Linux ends the processes alone, and other systems nothing.
+	Watchdog []string
 }
 
 // Run runs w until each of its processes has ended by itself, been stopped by
@@ -65,9 +70,15 @@ func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 		stderr: &lockedWriter{w: a.Stderr},
 		over:   make(chan struct{}),
 	}
+	var err error
+	if len(a.Watchdog) > 0 {
+		if g.watchdog, err = startWatchdog(a.Watchdog); err != nil {
+			return 0, fmt.Errorf("start the watchdog: %w", err)
+		}
+		defer g.watchdog.stop()
+	}
 	g.talker = newTalker(g.stderr)
 	defer g.talker.close()
-	var err error
 	if g.lease, err = newLease(ctx, a.API, g.say); err != nil {
 		return 0, fmt.Errorf("grant a lease: %w", err)
 	}

@@ -1,11 +1,9 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -452,38 +450,4 @@ func TestRunRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-// kill -9 of the agent ends its processes with it.
-func TestRunKilled(t *testing.T) {
-	cmd := exec.Command(program("runner")[0], program("runner", "stubborn")[1:]...)
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	if !lines.Scan() || lines.Text() != "stubborn" {
-		t.Fatalf("the process says %q", lines.Text())
-	}
-	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	// The process has the agent's output: its end is the end of both.
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		for lines.Scan() {
-		}
-	}()
-	select {
-	case <-closed:
-	case <-time.After(5 * time.Second):
-		t.Error("the process has outlived the agent by 5 s")
-		stdout.Close()
-		<-closed
-	}
-	_ = cmd.Wait() // killed
 }

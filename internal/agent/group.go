@@ -20,6 +20,7 @@ type group struct {
 	*Agent
 	stdout, stderr *lockedWriter
 	talker         *talker
+	watchdog       *watchdog // nil without one
 	lease          *lease
 	replicas       []*replica
 	over           chan struct{} // closed once every process has ended

@@ -149,9 +149,25 @@ var programs = map[string]func(args []string) int{
 		fmt.Println(syscall.Exec(os.Args[0], program(args[1:]...), os.Environ()))
 		return 1
 	},
+	// family runs another program in a child, as a shell or npm does.
+	"family": func(args []string) int {
+		cmd := exec.Command(os.Args[0], append([]string{"program"}, args...)...)
+		cmd.Stdout = os.Stdout
+		_ = cmd.Run()
+		return 0
+	},
+	// watchdog is that of an agent.
+	"watchdog": func([]string) int {
+		if err := RunWatchdog(os.Stdin); err != nil {
+			return 1
+		}
+		return 0
+	},
 	// runner is an agent that runs another program.
 	"runner": func(args []string) int {
-		a := &Agent{API: newFakeAPI(), Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ()}
+		a := &Agent{
+			API: newFakeAPI(), Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(), Watchdog: program("watchdog"),
+		}
 		w := Workload{Name: "payment", Namespace: "finance", Replicas: 1, Command: program(args...)}
 		code, err := a.Run(context.Background(), w)
 		if err != nil {

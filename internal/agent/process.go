@@ -16,10 +16,11 @@ import (
 // terminal's Ctrl-C does not reach it before its Pod has turned terminating.
 // Whatever it started and left behind ends with it.
 type process struct {
-	cmd     *exec.Cmd
-	outputs []*output
-	dead    chan struct{} // closed once it has ended, whoever reads its output
-	drained chan struct{} // closed once its output has been passed on, after dead
+	cmd      *exec.Cmd
+	outputs  []*output
+	watchdog *watchdog
+	dead     chan struct{} // closed once it has ended, whoever reads its output
+	drained  chan struct{} // closed once its output has been passed on, after dead
 
 	mu    sync.Mutex
 	ended bool // guarded by mu; the id of the group is no longer ours
@@ -27,9 +28,9 @@ type process struct {
 
 // startProcess starts command with its output going to stdout and stderr, which
 // are flushed at its end. It reads nothing: its standard input is empty.
-func startProcess(command, env []string, stdout, stderr io.Writer) (*process, error) {
+func startProcess(command, env []string, stdout, stderr io.Writer, watchdog *watchdog) (*process, error) {
 	p := &process{
-		cmd:  exec.Command(command[0], command[1:]...),
+		cmd: exec.Command(command[0], command[1:]...), watchdog: watchdog,
 		dead: make(chan struct{}), drained: make(chan struct{}),
 	}
 	p.cmd.Env = env
@@ -84,10 +85,12 @@ func (p *process) start(stdout, stderr io.Writer) error {
 		p.cmd.Stdout, p.cmd.Stderr = passed[0], passed[1]
 		err = p.cmd.Start()
 	}
-	if err != nil {
-		for _, o := range p.outputs {
-			o.r.Close()
-		}
+	if err == nil {
+		p.watchdog.add(p.cmd.Process.Pid)
+		return nil
+	}
+	for _, o := range p.outputs {
+		o.r.Close()
 	}
 	return err
 }
@@ -106,6 +109,7 @@ func (p *process) signal(sig syscall.Signal) {
 // else from then on.
 func (p *process) end() {
 	p.signal(syscall.SIGKILL)
+	p.watchdog.remove(p.cmd.Process.Pid)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ended = true

@@ -86,7 +86,7 @@ func (r *replica) start(command []string) (err error) {
 	r.status = newStatus(r.pod)
 	stdout, stderr := r.output(r.name)
 	env := slices.Concat(r.Environ, environment(r.pod))
-	if r.process, err = startProcess(command, env, stdout, stderr); err != nil {
+	if r.process, err = startProcess(command, env, stdout, stderr, r.watchdog); err != nil {
 		r.process = nil
 		return err
 	}

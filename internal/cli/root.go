@@ -62,7 +62,7 @@ the live backends of each, and balances TCP and UDP over them.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
-		newServeCommand(env), newEtcdCommand(env),
+		newServeCommand(env), newEtcdCommand(env), newWatchdogCommand(env),
 		newApplyCommand(g), newCreateCommand(g), newReplaceCommand(g), newDeleteCommand(g),
 		newGetCommand(g), newDescribeCommand(g), newRunCommand(g), newExecCommand(g),
 		newStatusCommand(g), newVersionCommand(g), newCompletionCommand(),

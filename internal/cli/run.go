@@ -102,7 +102,7 @@ func (g *globals) run(ctx context.Context, w agent.Workload) error {
 		API: c, NodeName: status.NodeName,
 		Stdout: g.env.Stdout, Stderr: g.env.Stderr, Prefix: w.Replicas > 1 || isTerminal(g.env.Stdout),
 		Environ: slices.Concat(services, os.Environ()),
-		Kill:    kill,
+		Kill:    kill, Watchdog: watchdogCommand(),
 	}
 	code, err := a.Run(ctx, w)
 	if err == nil && code != 0 {
