@@ -66,7 +66,7 @@ func (g *group) start(ctx context.Context, w Workload) (err error) {
 		g.replicas = append(g.replicas, r)
 	}
 	for _, r := range g.replicas {
-		if err := r.start(w.Command); err != nil {
+		if err := r.start(ctx, w.Command); err != nil {
 			return fmt.Errorf("start pod %s: %w", r.pod.Name, err)
 		}
 	}

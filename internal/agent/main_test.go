@@ -69,6 +69,23 @@ var programs = map[string]func(args []string) int{
 			}
 		}
 	},
+	// everywhere serves on every address, as a program does that does not look
+	// at HOST. Where another one does already it waits.
+	"everywhere": func([]string) int {
+		ln, err := net.Listen("tcp", ":"+os.Getenv("PORT"))
+		if err != nil {
+			fmt.Println("idle")
+			return linger()
+		}
+		fmt.Println("listening on", ln.Addr())
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return 1
+			}
+			conn.Close()
+		}
+	},
 	// stubborn does not listen to SIGTERM.
 	"stubborn": func([]string) int {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)

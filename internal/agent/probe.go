@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,11 +23,16 @@ const (
 )
 
 // A probe finds out whether a process is ready: whether it accepts connections
-// on each of its TCP ports. One without TCP ports is ready at once, as UDP has
-// nothing to ask.
+// on each of its TCP ports, itself. One without TCP ports is ready at once, as
+// UDP has nothing to ask.
 type probe struct {
 	targets []netip.AddrPort
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	sockets func(netip.AddrPort) (listening, error)
+	owns    func(inodes []uint64) (owned, known bool) // whether the replica has one of the sockets
+
+	claims  map[netip.AddrPort]*claim
+	foreign atomic.Pointer[foreignError] // who answered the last check instead; nil if nobody did
 }
 
 // newProbe returns the probe of the process of pod.
@@ -35,7 +41,7 @@ func newProbe(pod *corev1.Pod) (*probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the address of pod %s: %w", pod.Name, err)
 	}
-	p := &probe{dial: new(net.Dialer).DialContext}
+	p := &probe{dial: new(net.Dialer).DialContext, sockets: whoListens}
 	for _, port := range pod.Spec.Containers[0].Ports {
 		if port.Protocol == corev1.ProtocolTCP {
 			p.targets = append(p.targets, netip.AddrPortFrom(addr, uint16(port.ContainerPort)))
@@ -89,9 +95,18 @@ func (p *probe) check(ctx context.Context) error {
 	for _, target := range p.targets {
 		conn, err := p.dial(ctx, "tcp", target.String())
 		if err != nil {
+			p.claim(target).taken = false
+			p.foreign.Store(nil)
 			return err
 		}
+		own := p.own(target) // while the socket is surely there
 		conn.Close()
+		if !own {
+			err := foreignError{target}
+			p.foreign.Store(&err)
+			return err
+		}
 	}
+	p.foreign.Store(nil)
 	return nil
 }

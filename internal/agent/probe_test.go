@@ -66,6 +66,7 @@ func TestProbeRun(t *testing.T) {
 				start, checks := time.Now(), 0
 				p := &probe{
 					targets: []netip.AddrPort{netip.MustParseAddrPort("127.244.0.1:8080")},
+					sockets: unknown,
 					dial: func(context.Context, string, string) (net.Conn, error) {
 						checks++
 						if tt.refuses(time.Since(start)) {
@@ -90,11 +91,15 @@ func TestProbeRun(t *testing.T) {
 	}
 }
 
+// unknown is for a system that does not tell who listens.
+func unknown(netip.AddrPort) (listening, error) { return listening{}, errors.ErrUnsupported }
+
 // A process is ready when it listens on every one of its ports.
 func TestProbeEveryPort(t *testing.T) {
 	open := map[string]bool{"127.244.0.1:80": true}
 	p := &probe{
 		targets: []netip.AddrPort{netip.MustParseAddrPort("127.244.0.1:80"), netip.MustParseAddrPort("127.244.0.1:81")},
+		sockets: unknown,
 		dial: func(_ context.Context, _, address string) (net.Conn, error) {
 			if !open[address] {
 				return nil, errors.New("connection refused")

@@ -79,9 +79,12 @@ func (r *replica) create(ctx context.Context, pod *corev1.Pod) error {
 }
 
 // start starts the process at the address of its Pod.
-func (r *replica) start(command []string) (err error) {
+func (r *replica) start(ctx context.Context, command []string) (err error) {
 	if r.check, err = newProbe(r.pod); err != nil {
 		return err
+	}
+	for _, target := range r.check.before(ctx) {
+		r.say("pod/%s: %v", r.name, foreignError{target})
 	}
 	r.status = newStatus(r.pod)
 	stdout, stderr := r.output(r.name)
@@ -90,6 +93,8 @@ func (r *replica) start(command []string) (err error) {
 		r.process = nil
 		return err
 	}
+	leader := r.process.cmd.Process.Pid
+	r.check.owns = func(inodes []uint64) (bool, bool) { return hasSocket(leader, inodes) }
 	setStarted(&r.status, time.Now())
 	return nil
 }
@@ -270,6 +275,10 @@ func (r *replica) address() string {
 
 // sayWhereToListen helps with a program that does not look at HOST and PORT.
 func (r *replica) sayWhereToListen() {
+	if foreign := r.check.foreign.Load(); foreign != nil {
+		r.say("pod/%s not ready: %v; the program finds its address in $HOST and $PORT", r.name, foreign)
+		return
+	}
 	r.say("pod/%s not ready: nothing listens on %s yet; the program finds its address in $HOST and $PORT", r.name, r.address())
 }
 
