@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -84,6 +85,9 @@ func (g *globals) run(ctx context.Context, w agent.Workload) error {
 	defer c.Close()
 	status, err := c.Status(ctx)
 	if err != nil {
+		return err
+	}
+	if err := reachable(ctx, cmp.Or(g.server, g.env.Getenv("USHER_SERVER")), status); err != nil {
 		return err
 	}
 	services, err := serviceVariables(ctx, c, w.Namespace)
