@@ -145,22 +145,30 @@ func serviceVariables(ctx context.Context, c *client.Client, namespace string) (
 	return netenv.ServiceEnv(services, namespace), nil
 }
 
-// secondSignal returns a channel that is closed at the second SIGINT or
-// SIGTERM. The first one ends the context of the command.
+// secondSignal returns a channel that is closed at the second signal to end.
+// The first one ends the context of the command. SIGHUP may be the first, and
+// only that: the end of a terminal can come as more than one.
 func secondSignal() (second <-chan struct{}, stop func()) {
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 8) // room for those that come at once
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	closed, done := make(chan struct{}), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for range 2 {
+		for first := true; ; {
 			select {
-			case <-signals:
+			case sig := <-signals:
+				if !first && sig != syscall.SIGHUP {
+					close(closed)
+					return
+				}
+				first = false
 			case <-done:
 				return
 			}
 		}
-		close(closed)
 	})
 	return closed, func() {
 		signal.Stop(signals)

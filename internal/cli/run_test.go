@@ -1,8 +1,12 @@
 package cli
 
 import (
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,6 +46,51 @@ func TestRunUsage(t *testing.T) {
 			}
 			if !strings.Contains(stderr.String(), tt.want) || stdout.Len() > 0 {
 				t.Errorf("stderr %q, stdout %q, want %q on stderr", &stderr, &stdout, tt.want)
+			}
+		})
+	}
+}
+
+// The second signal kills: a Ctrl-C or SIGTERM after another or after the end
+// of the terminal, which itself may come twice.
+func TestSecondSignal(t *testing.T) {
+	tests := map[string]struct {
+		signals []syscall.Signal
+		kills   bool
+	}{
+		"one":               {[]syscall.Signal{syscall.SIGINT}, false},
+		"two":               {[]syscall.Signal{syscall.SIGINT, syscall.SIGTERM}, true},
+		"a hang-up":         {[]syscall.Signal{syscall.SIGHUP}, false},
+		"two hang-ups":      {[]syscall.Signal{syscall.SIGHUP, syscall.SIGHUP}, false},
+		"Ctrl-C, a hang-up": {[]syscall.Signal{syscall.SIGINT, syscall.SIGHUP}, false},
+		"a hang-up, Ctrl-C": {[]syscall.Signal{syscall.SIGHUP, syscall.SIGINT}, true},
+	}
+	seen := make(chan os.Signal, 1)
+	signal.Notify(seen, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(seen)
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			second, stop := secondSignal()
+			defer stop()
+			for _, sig := range tt.signals {
+				if err := syscall.Kill(os.Getpid(), sig); err != nil {
+					t.Fatal(err)
+				}
+				<-seen
+			}
+			limit := 10 * time.Second
+			if !tt.kills {
+				limit = 50 * time.Millisecond
+			}
+			select {
+			case <-second:
+				if !tt.kills {
+					t.Error("killed")
+				}
+			case <-time.After(limit):
+				if tt.kills {
+					t.Error("not killed")
+				}
 			}
 		})
 	}
