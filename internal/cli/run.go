@@ -36,10 +36,11 @@ the same port, and finds it in its environment:
   POD_NAME           the name of its Pod, and POD_NAMESPACE
   <SERVICE>_...      the Services of the namespace, as Kubernetes sets them
 
-A Pod is ready while its process accepts connections on its TCP ports. When a
-process is to stop, by Ctrl-C or because its Pod is deleted, its Pod turns
-terminating first, then the process gets SIGTERM, and SIGKILL after 30 s. A
-second Ctrl-C kills at once. The exit code is the first one that is not 0.`,
+A Pod is ready while its process accepts connections on its TCP ports; another
+program that has such a port on every address does not count. When a process is
+to stop, by Ctrl-C or because its Pod is deleted, its Pod turns terminating
+first, then the process gets SIGTERM, and SIGKILL after 30 s. A second Ctrl-C
+kills at once. The exit code is the first one that is not 0.`,
 		Example: `  usher run web -p 8080 -- ./web
   usher run payment -n finance -l app=payment -p http=8080 --replicas 3 -- ./payment
   usher run dns -p 53/udp -p 53/tcp -- ./dnsd`,
