@@ -29,39 +29,58 @@ type Commit struct {
 	Frontends []FrontendChange
 }
 
-// logSize bounds how many Commits the Store remembers for watchers that are
-// behind: at a thousand changes a second, several seconds.
-const logSize = 8192
+// What the Store remembers for watchers that are behind: at a thousand changes
+// a second, several seconds. A Commit may hold a megabyte, so that a number
+// alone would bound nothing.
+const (
+	logSize  = 8192
+	logBytes = 64 << 20
+)
 
-// A commitLog is a ring of the latest Commits. Its readers hold a position and
-// no queue, so that a slow one costs nothing and slows nobody.
+// A commitLog has the latest Commits. Its readers hold a position and no
+// queue, so that a slow one costs nothing and slows nobody.
 type commitLog struct {
+	budget int64 // of the cost of all commits: logBytes; others in tests
+
 	mu      sync.Mutex // guards the following
-	ring    []Commit   // Commit number n is at n%logSize
-	next    int64      // number of the next Commit
-	expired int64      // watches after an earlier revision than this one are refused
+	commits []logged
+	first   int64 // number of the oldest of commits
+	cost    int64 // of commits
+	expired int64 // watches after an earlier revision than this one are refused
 	grown   chan struct{}
 }
 
-func newCommitLog() *commitLog {
-	return &commitLog{grown: make(chan struct{})}
+// A logged Commit has the cost at which it was taken.
+type logged struct {
+	Commit
+	cost int64
 }
 
-// append adds c and wakes the readers.
+func newCommitLog() *commitLog {
+	return &commitLog{budget: logBytes, grown: make(chan struct{})}
+}
+
+// append adds c and wakes the readers. The oldest Commits make room for it; it
+// stays, whatever its size.
 func (l *commitLog) append(c Commit) {
+	cost := c.cost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.ring) < logSize {
-		l.ring = append(l.ring, c)
-	} else {
-		at := l.next % logSize
-		l.expired = l.ring[at].Revision
-		l.ring[at] = c
+	l.commits = append(l.commits, logged{c, cost})
+	l.cost += cost
+	for len(l.commits) > 1 && (len(l.commits) > logSize || l.cost > l.budget) {
+		l.expired = l.commits[0].Revision
+		l.cost -= l.commits[0].cost
+		l.commits[0] = logged{} // the array behind the slice would hold it
+		l.commits = l.commits[1:]
+		l.first++
 	}
-	l.next++
 	close(l.grown)
 	l.grown = make(chan struct{})
 }
+
+// next returns the number of the next Commit.
+func (l *commitLog) next() int64 { return l.first + int64(len(l.commits)) }
 
 // startAt forgets what is before revision: nobody can watch from there.
 func (l *commitLog) startAt(revision int64) {
@@ -73,9 +92,8 @@ func (l *commitLog) startAt(revision int64) {
 // A Watch reads the Commits of a Store in order. It is not safe for concurrent
 // use, holds no resource, and is dropped when no longer needed.
 type Watch struct {
-	log   *commitLog
-	next  int64
-	after int64 // the revision of what was read last
+	log  *commitLog
+	next int64 // number of the Commit to read next
 }
 
 // after returns a Watch of the Commits that follow revision.
@@ -85,12 +103,11 @@ func (l *commitLog) after(revision int64) (*Watch, error) {
 	if revision < l.expired {
 		return nil, ErrExpired
 	}
-	oldest := l.next - int64(len(l.ring))
-	n := l.next
-	for n > oldest && l.ring[(n-1)%logSize].Revision > revision {
+	n := l.next()
+	for n > l.first && l.commits[n-1-l.first].Revision > revision {
 		n--
 	}
-	return &Watch{log: l, next: n, after: revision}, nil
+	return &Watch{log: l, next: n}, nil
 }
 
 // Next waits for Commits and returns all that there are, oldest first. It
@@ -114,13 +131,12 @@ func (w *Watch) Next(ctx context.Context) ([]Commit, error) {
 func (w *Watch) poll() ([]Commit, <-chan struct{}, error) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
-	oldest := w.log.next - int64(len(w.log.ring))
-	if w.next < oldest {
+	if w.next < w.log.first {
 		return nil, nil, ErrExpired
 	}
 	var commits []Commit
-	for ; w.next < w.log.next; w.next++ {
-		commits = append(commits, w.log.ring[w.next%logSize])
+	for ; w.next < w.log.next(); w.next++ {
+		commits = append(commits, w.log.commits[w.next-w.log.first].Commit)
 	}
 	return commits, w.log.grown, nil
 }

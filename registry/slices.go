@@ -178,11 +178,12 @@ func podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip string) discoveryv1.En
 		Conditions: discoveryv1.EndpointConditions{Ready: &ready, Serving: &serving, Terminating: &terminating},
 		TargetRef:  &corev1.ObjectReference{Kind: "Pod", Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID},
 	}
+	// Copies: a pointer into pod would keep all of it, as long as the slice.
 	if pod.Spec.NodeName != "" {
-		e.NodeName = &pod.Spec.NodeName
+		e.NodeName = new(pod.Spec.NodeName)
 	}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == svc.Name {
-		e.Hostname = &pod.Spec.Hostname
+		e.Hostname = new(pod.Spec.Hostname)
 	}
 	return e
 }
@@ -252,7 +253,11 @@ func (tx *transaction) buildSlices(svc *corev1.Service, managedBy string, plans 
 	}
 	var list []*discoveryv1.EndpointSlice
 	for i, plan := range plans {
-		chunks := slices.Collect(slices.Chunk(plan.endpoints, maxEndpointsPerSlice))
+		var chunks [][]discoveryv1.Endpoint
+		for chunk := range slices.Chunk(plan.endpoints, maxEndpointsPerSlice) {
+			// A slice that stays must not keep the endpoints of those that go.
+			chunks = append(chunks, slices.Clone(chunk))
+		}
 		if len(chunks) == 0 {
 			chunks = append(chunks, []discoveryv1.Endpoint{})
 		}
