@@ -101,7 +101,7 @@ type Proxy struct {
 
 	mu        sync.Mutex // guards the following
 	frontends map[registry.FrontendKey]*frontend
-	applied   int64
+	applied   int64         // number of the Commit that is served
 	advanced  chan struct{} // closed when applied grows
 }
 
@@ -134,11 +134,16 @@ func (p *Proxy) Synced() <-chan struct{} { return p.synced }
 // revision: listeners are open, closed or paused, and what left gets nothing
 // new. An address that cannot be listened at is reported, and not waited for.
 func (p *Proxy) WaitRevision(ctx context.Context, revision int64) error {
+	if err := p.options.Store.WaitRevision(ctx, revision); err != nil {
+		return err
+	}
+	// By its number: a revision may be of a history that has ended.
+	number := p.options.Store.Snapshot().Number()
 	for {
 		p.mu.Lock()
 		applied, advanced := p.applied, p.advanced
 		p.mu.Unlock()
-		if applied >= revision {
+		if applied >= number {
 			return nil
 		}
 		select {
@@ -149,11 +154,11 @@ func (p *Proxy) WaitRevision(ctx context.Context, revision int64) error {
 	}
 }
 
-// setApplied notes that the state at revision is served.
-func (p *Proxy) setApplied(revision int64) {
+// setApplied notes that the state after a Commit is served.
+func (p *Proxy) setApplied(number int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.applied = revision
+	p.applied = number
 	close(p.advanced)
 	p.advanced = make(chan struct{})
 }

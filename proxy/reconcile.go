@@ -60,13 +60,14 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for {
 		snapshot := p.options.Store.Snapshot()
 		p.reconcileAll(snapshot)
-		p.setApplied(snapshot.Revision())
+		p.setApplied(snapshot.Number())
 		select {
 		case <-p.synced:
 		default:
 			close(p.synced)
 		}
-		w, err := p.options.Store.Watch(snapshot.Revision())
+		w := p.options.Store.WatchFrom(snapshot)
+		var err error
 		for err == nil {
 			err = p.follow(ctx, w)
 		}
@@ -109,7 +110,7 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 	for key := range dirty {
 		p.reconcile(key, snapshot.Frontend(key))
 	}
-	p.setApplied(commits[len(commits)-1].Revision)
+	p.setApplied(commits[len(commits)-1].Number)
 	return nil
 }
 

@@ -3,11 +3,13 @@ package registry
 import (
 	"context"
 	"errors"
+	"sort"
 	"sync"
+	"sync/atomic"
 )
 
-// ErrExpired is returned to a watcher whose revision is older than what the
-// Store remembers. It has to take a new Snapshot.
+// ErrExpired is returned to a watcher that is further behind than the Store
+// remembers. It has to take a new Snapshot.
 var ErrExpired = errors.New("registry: revision too old to watch from")
 
 // A Change is the old and the new state of one object. Old is nil for a new
@@ -22,8 +24,10 @@ type FrontendChange struct {
 	Old, New *Frontend
 }
 
-// A Commit is what one transaction changed in the Store.
+// A Commit is what one transaction changed in the Store. Several may have one
+// revision: what a full list puts right happened at no revision of its own.
 type Commit struct {
+	Number    int64 // one more than that of the Commit before
 	Revision  int64
 	Objects   []Change
 	Frontends []FrontendChange
@@ -42,11 +46,12 @@ const (
 type commitLog struct {
 	budget int64 // of the cost of all commits: logBytes; others in tests
 
+	now atomic.Pointer[Snapshot] // after the last Commit; set with mu held
+
 	mu      sync.Mutex // guards the following
 	commits []logged
-	first   int64 // number of the oldest of commits
 	cost    int64 // of commits
-	expired int64 // watches after an earlier revision than this one are refused
+	expired int64 // revision of the last Commit that is forgotten
 	grown   chan struct{}
 }
 
@@ -56,16 +61,21 @@ type logged struct {
 	cost int64
 }
 
-func newCommitLog() *commitLog {
-	return &commitLog{budget: logBytes, grown: make(chan struct{})}
+func newCommitLog(empty *Snapshot) *commitLog {
+	l := &commitLog{budget: logBytes, grown: make(chan struct{})}
+	l.now.Store(empty)
+	return l
 }
 
-// append adds c and wakes the readers. The oldest Commits make room for it; it
-// stays, whatever its size.
-func (l *commitLog) append(c Commit) {
+// append adds c, with the state after it, and wakes the readers. The oldest
+// Commits make room for it; it stays, whatever its size.
+func (l *commitLog) append(c Commit, after *Snapshot) {
 	cost := c.cost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	c.Number = l.now.Load().number + 1
+	after.number = c.Number
+	l.now.Store(after)
 	l.commits = append(l.commits, logged{c, cost})
 	l.cost += cost
 	for len(l.commits) > 1 && (len(l.commits) > logSize || l.cost > l.budget) {
@@ -73,20 +83,20 @@ func (l *commitLog) append(c Commit) {
 		l.cost -= l.commits[0].cost
 		l.commits[0] = logged{} // the array behind the slice would hold it
 		l.commits = l.commits[1:]
-		l.first++
 	}
 	close(l.grown)
 	l.grown = make(chan struct{})
 }
 
-// next returns the number of the next Commit.
-func (l *commitLog) next() int64 { return l.first + int64(len(l.commits)) }
+// first returns the number of the oldest of commits.
+func (l *commitLog) first() int64 { return l.now.Load().number + 1 - int64(len(l.commits)) }
 
-// startAt forgets what is before revision: nobody can watch from there.
+// startAt forgets what is before the present state: nobody can watch from
+// there.
 func (l *commitLog) startAt(revision int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.expired = max(l.expired, revision)
+	l.commits, l.cost, l.expired = nil, 0, revision
 }
 
 // A Watch reads the Commits of a Store in order. It is not safe for concurrent
@@ -96,18 +106,23 @@ type Watch struct {
 	next int64 // number of the Commit to read next
 }
 
-// after returns a Watch of the Commits that follow revision.
+// after returns a Watch of the Commits that follow revision. Where several have
+// that revision it is not known how many of them the watcher has seen: it gets
+// all but the first.
 func (l *commitLog) after(revision int64) (*Watch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if revision < l.expired {
+	if revision < l.expired || revision > l.now.Load().revision {
 		return nil, ErrExpired
 	}
-	n := l.next()
-	for n > l.first && l.commits[n-1-l.first].Revision > revision {
-		n--
+	n := 0
+	if revision > l.expired {
+		n = sort.Search(len(l.commits), func(i int) bool { return l.commits[i].Revision >= revision })
+		if l.commits[n].Revision == revision {
+			n++
+		}
 	}
-	return &Watch{log: l, next: n}, nil
+	return &Watch{log: l, next: l.first() + int64(n)}, nil
 }
 
 // Next waits for Commits and returns all that there are, oldest first. It
@@ -131,12 +146,14 @@ func (w *Watch) Next(ctx context.Context) ([]Commit, error) {
 func (w *Watch) poll() ([]Commit, <-chan struct{}, error) {
 	w.log.mu.Lock()
 	defer w.log.mu.Unlock()
-	if w.next < w.log.first {
+	unread := w.next - w.log.first()
+	if unread < 0 {
 		return nil, nil, ErrExpired
 	}
 	var commits []Commit
-	for ; w.next < w.log.next(); w.next++ {
-		commits = append(commits, w.log.commits[w.next-w.log.first].Commit)
+	for _, c := range w.log.commits[unread:] {
+		commits = append(commits, c.Commit)
+		w.next = c.Number + 1
 	}
 	return commits, w.log.grown, nil
 }

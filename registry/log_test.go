@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -100,5 +101,67 @@ func TestLogKeepsNewest(t *testing.T) {
 	}
 	if _, err := s.Watch(2); !errors.Is(err, ErrExpired) {
 		t.Errorf("watch from a forgotten revision: %v, want ErrExpired", err)
+	}
+}
+
+// TestWatchFrom takes a Snapshot between two Commits of one revision: the
+// Watch from there has the second one, and nothing twice.
+func TestWatchFrom(t *testing.T) {
+	s := NewStore()
+	s.Replace(5, nil)
+	s.Apply(6, writes(objects(t, 6, payment)))
+	between := s.Snapshot()
+	lost := objects(t, 4, pod("lost", "10.1.0.5", ""))
+	s.Replace(6, append(objects(t, 6, payment), lost...))
+	s.Apply(7, nil)
+	tests := []struct {
+		name  string
+		watch func() (*Watch, error)
+		want  []int64 // numbers
+	}{
+		{"the Snapshot between them", func() (*Watch, error) { return s.WatchFrom(between), nil }, []int64{3, 4}},
+		{"the Snapshot after them", func() (*Watch, error) { return s.WatchFrom(s.Snapshot()), nil }, nil},
+		{"their revision", func() (*Watch, error) { return s.Watch(6) }, []int64{3, 4}},
+		{"the revision before", func() (*Watch, error) { return s.Watch(5) }, []int64{2, 3, 4}},
+		{"the revision after", func() (*Watch, error) { return s.Watch(7) }, nil},
+	}
+	for _, tt := range tests {
+		w, err := tt.watch()
+		if err != nil {
+			t.Fatal(err)
+		}
+		commits, _, err := w.poll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []int64
+		for _, c := range commits {
+			got = append(got, c.Number)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("Commits after %s (-want +got):\n%s", tt.name, diff)
+		}
+	}
+	if _, err := s.Watch(8); !errors.Is(err, ErrExpired) {
+		t.Errorf("watch from a revision that is not there yet: %v, want ErrExpired", err)
+	}
+	if n := s.Snapshot().Number(); n != 4 {
+		t.Errorf("the Snapshot has number %d, want 4", n)
+	}
+}
+
+// TestWatchForgotten has the first of two Commits of one revision forgotten.
+func TestWatchForgotten(t *testing.T) {
+	s := NewStore()
+	s.log.budget = 1
+	s.Replace(5, nil)
+	s.Apply(6, writes(objects(t, 6, payment)))
+	s.Replace(6, nil)
+	w, err := s.Watch(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if commits, _, err := w.poll(); err != nil || len(commits) != 1 || commits[0].Number != 3 {
+		t.Errorf("watch from revision 6: %+v, %v; want the second of its Commits", commits, err)
 	}
 }

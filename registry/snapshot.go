@@ -15,10 +15,14 @@ import (
 type Snapshot struct {
 	db       *memdb.MemDB
 	revision int64
+	number   int64
 }
 
 // Revision returns the etcd revision of the Snapshot: 0 before the first sync.
 func (s *Snapshot) Revision() int64 { return s.revision }
+
+// Number returns the number of the Commit that the Snapshot was taken after.
+func (s *Snapshot) Number() int64 { return s.number }
 
 // Get returns the object under key, or nil.
 func (s *Snapshot) Get(key Key) Object {

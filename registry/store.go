@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"github.com/hashicorp/go-memdb"
 )
@@ -19,7 +18,6 @@ type Store struct {
 	mu sync.Mutex // held by the writer; guards db's write side
 	db *memdb.MemDB
 
-	snapshot atomic.Pointer[Snapshot]
 	synced   chan struct{} // closed by the first Replace
 	isSynced bool          // guarded by mu
 }
@@ -30,21 +28,27 @@ func NewStore() *Store {
 	if err != nil {
 		panic("registry: " + err.Error())
 	}
-	s := &Store{log: newCommitLog(), db: db, synced: make(chan struct{})}
-	s.snapshot.Store(&Snapshot{db: db.Snapshot()})
-	return s
+	return &Store{log: newCommitLog(&Snapshot{db: db.Snapshot()}), db: db, synced: make(chan struct{})}
 }
 
 // Snapshot returns the present state.
-func (s *Store) Snapshot() *Snapshot { return s.snapshot.Load() }
+func (s *Store) Snapshot() *Snapshot { return s.log.now.Load() }
 
 // Synced returns a channel that is closed once the Store has been filled for
 // the first time. Until then an absent object means nothing.
 func (s *Store) Synced() <-chan struct{} { return s.synced }
 
-// Watch returns a Watch of the Commits after revision. A Snapshot and the
-// Watch after its revision together miss nothing. It returns ErrExpired when
-// the Store does not remember that far back.
+// WatchFrom returns a Watch of the Commits after snapshot: together they miss
+// nothing, and have nothing twice. Its first Next says when the Store does not
+// remember that far back.
+func (s *Store) WatchFrom(snapshot *Snapshot) *Watch {
+	return &Watch{log: s.log, next: snapshot.number + 1}
+}
+
+// Watch returns a Watch for somebody who knows the state at revision, and no
+// Snapshot of it. It misses nothing, and may have twice what a full list has
+// put right. It returns ErrExpired when the Store does not remember that far
+// back, and when it has not got to revision.
 func (s *Store) Watch(revision int64) (*Watch, error) { return s.log.after(revision) }
 
 // WaitRevision waits until the Store has reached revision, or ctx is done.
@@ -141,6 +145,5 @@ func (s *Store) commit(tx *transaction) {
 		c.Objects = append(c.Objects, Change{kindOfTable(ch.Table), old, now})
 	}
 	tx.txn.Commit()
-	s.snapshot.Store(&Snapshot{db: s.db.Snapshot(), revision: tx.revision})
-	s.log.append(c)
+	s.log.append(c, &Snapshot{db: s.db.Snapshot(), revision: tx.revision})
 }

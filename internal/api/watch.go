@@ -74,32 +74,31 @@ type feed struct {
 }
 
 // newFeed finds the beginning of a watch. It answers 410 for one that the
-// Store does not remember.
+// Store does not remember, and waits a little for one that another node has
+// seen before this one. A watch of what may never come, after etcd was begun
+// anew, would only be silent.
 func (s *Server) newFeed(ctx context.Context, sel selection, opts metav1.ListOptions) (*feed, error) {
 	revision, err := parseRevision(opts.ResourceVersion)
 	if err != nil {
 		return nil, err
 	}
-	f := &feed{sel: sel, bookmarks: opts.AllowWatchBookmarks, revision: revision, store: s.opts.Store}
-	sendInitial, atLeast := revision == 0, int64(0)
+	sendInitial := revision == 0
 	if opts.SendInitialEvents != nil {
-		sendInitial, atLeast = *opts.SendInitialEvents, revision
+		sendInitial = *opts.SendInitialEvents
 	}
-	// Also where the Snapshot is of no use: before the first sync the Store
-	// remembers nothing, and would not notice that revision is too old.
-	snapshot, err := s.snapshot(ctx, atLeast)
+	snapshot, err := s.snapshot(ctx, revision)
 	if err != nil {
 		return nil, err
 	}
-	if sendInitial || revision == 0 {
-		f.revision = snapshot.Revision()
-	}
+	f := &feed{sel: sel, bookmarks: opts.AllowWatchBookmarks, revision: revision, store: s.opts.Store}
 	if sendInitial {
 		f.initial = snapshot
 		f.endMark = opts.SendInitialEvents != nil && opts.AllowWatchBookmarks
 	}
-	if f.watch, err = s.opts.Store.Watch(f.revision); err != nil {
-		return nil, tooOld(f.revision, s.opts.Store.Snapshot().Revision())
+	if sendInitial || revision == 0 {
+		f.revision, f.watch = snapshot.Revision(), f.store.WatchFrom(snapshot)
+	} else if f.watch, err = f.store.Watch(revision); err != nil {
+		return nil, tooOld(revision, f.store.Snapshot().Revision())
 	}
 	return f, nil
 }
@@ -148,9 +147,6 @@ func (f *feed) next(ctx context.Context, bookmarkAt time.Time) ([]registry.Commi
 // send writes the events of commits.
 func (f *feed) send(commits []registry.Commit, out *eventStream) {
 	for _, c := range commits {
-		if c.Revision <= f.revision {
-			continue // the client is ahead of this node
-		}
 		f.revision = c.Revision
 		for _, change := range c.Objects {
 			if typ, obj := f.sel.event(change, c.Revision); obj != nil {

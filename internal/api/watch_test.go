@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,11 +130,51 @@ func TestWatch(t *testing.T) {
 // repeated.
 func TestWatchFromTheFuture(t *testing.T) {
 	s, store := newTestServer(t, 9)
-	w := openWatch(t, s.Handler(), "/api/v1/services?watch=true&resourceVersion=11")
-	for revision := int64(10); revision < 14; revision++ {
-		put(store, revision, service("x", "a", "10.96.1.1"))
-	}
+	var writes sync.WaitGroup
+	defer writes.Wait()
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writes.Go(func() {
+			for revision := int64(10); revision < 14; revision++ {
+				put(store, revision, service("x", "a", "10.96.1.1"))
+			}
+		})
+		s.Handler().ServeHTTP(w, r)
+	})
+	w := openWatch(t, h, "/api/v1/services?watch=true&resourceVersion=11")
 	w.expect("MODIFIED a@12", "MODIFIED a@13")
+}
+
+// What no node will ever see is not waited for: after etcd was begun anew the
+// watch would be silent until its revisions got there.
+func TestWatchFromNowhere(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	s.limits.fresh = 50 * time.Millisecond
+	got := ask(t, s.Handler(), "GET", "/api/v1/services?watch=true&resourceVersion=100", "")
+	if got.code != http.StatusGatewayTimeout || got.status.Message != "Timeout: Too large resource version: 100, current: 9" {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+}
+
+// A full list puts right what the registry's own watch has missed. It does so
+// at a revision at which there may have been a Commit already.
+func TestWatchResync(t *testing.T) {
+	s, store := newTestServer(t, 9, at(5, service("x", "gone", "10.96.1.2")))
+	put(store, 20, namespace("x"))
+	before := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=20")
+	store.Replace(20, []registry.Object{at(20, namespace("x")), at(15, service("x", "lost", "10.96.1.1"))})
+	// Who read revision 20 before cannot know, and misses nothing either.
+	after := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=20")
+	initial := openWatch(t, s.Handler(), "/api/v1/services?watch=1")
+	put(store, 21, service("x", "last", "10.96.1.3"))
+	for name, w := range map[string]*stream{"before": before, "after": after} {
+		got := []string{w.next().String(), w.next().String()}
+		slices.Sort(got) // the objects of one Commit have no order
+		if diff := cmp.Diff([]string{"ADDED lost@15", "DELETED gone@20"}, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		w.expect("ADDED last@21")
+	}
+	initial.expect("ADDED lost@15", "ADDED last@21")
 }
 
 func TestWatchInitial(t *testing.T) {

@@ -126,10 +126,10 @@ func (r *reporter) follow(ctx context.Context) {
 				}
 			}
 		})
-		w, err := r.d.store.Watch(snapshot.Revision())
-		for err == nil {
-			var commits []registry.Commit
-			if commits, err = w.Next(ctx); err != nil {
+		w := r.d.store.WatchFrom(snapshot)
+		for {
+			commits, err := w.Next(ctx)
+			if err != nil {
 				break
 			}
 			r.mark(func(yield func(*registry.Frontend) bool) {
