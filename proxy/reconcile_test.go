@@ -1,10 +1,12 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -93,6 +95,49 @@ func TestManyFrontends(t *testing.T) {
 		if _, err := ask(vip(i)); !isRefused(err) {
 			t.Errorf("Frontend %d after the end: %v", i, err)
 		}
+	}
+}
+
+// TestWentBack has etcd go back. That the Proxy had a higher revision before
+// does not mean that it serves one of the new history.
+func TestWentBack(t *testing.T) {
+	store := registry.NewStore()
+	var busy sync.Mutex // held to keep the Proxy from its work
+	p := New(Options{Store: store, Listen: func(registry.FrontendKey) []ListenAddr {
+		busy.Lock()
+		defer busy.Unlock()
+		return nil
+	}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	wait := func(revision int64, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return p.WaitRevision(ctx, revision)
+	}
+	svc := registry.Services.New().(*corev1.Service)
+	svc.Namespace, svc.Name, svc.Spec.ClusterIP = "default", "a", "127.96.0.5"
+	svc.Spec.Ports = []corev1.ServicePort{{Port: 80, Protocol: tcp}}
+	store.Replace(100, nil)
+	if err := wait(100, patience); err != nil {
+		t.Fatal(err)
+	}
+	busy.Lock()
+	store.Replace(50, []registry.Object{svc})
+	err := wait(50, 50*time.Millisecond)
+	busy.Unlock()
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the Proxy has not come to revision 50, and says: %v", err)
+	}
+	if err := wait(50, patience); err != nil {
+		t.Error(err)
 	}
 }
 

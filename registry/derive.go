@@ -20,6 +20,7 @@ import (
 // cost does not grow with the number of Services.
 type transaction struct {
 	revision int64
+	anew     bool // the revision is of another history than the present state
 	txn      *memdb.Txn
 	dirty    map[types.NamespacedName]bool // Services to derive anew
 }
@@ -38,6 +39,15 @@ func (tx *transaction) write(w Write) {
 		tx.mark(w.Object)
 		must(tx.txn.Insert(table, w.Object))
 	}
+}
+
+// same reports whether two states of an object are one. Within a history their
+// resourceVersions tell; another one may have the same for something else.
+func (tx *transaction) same(a, b Object) bool {
+	if tx.anew {
+		return apiequality.Semantic.DeepEqual(a, b)
+	}
+	return a.GetResourceVersion() == b.GetResourceVersion()
 }
 
 // mark notes the Services whose endpoints or Frontends depend on obj.

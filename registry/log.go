@@ -52,6 +52,7 @@ type commitLog struct {
 	commits []logged
 	cost    int64 // of commits
 	expired int64 // revision of the last Commit that is forgotten
+	ended   bool  // etcd no longer has the history that now is of
 	grown   chan struct{}
 }
 
@@ -73,9 +74,7 @@ func (l *commitLog) append(c Commit, after *Snapshot) {
 	cost := c.cost()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c.Number = l.now.Load().number + 1
-	after.number = c.Number
-	l.now.Store(after)
+	c.Number = l.advance(after)
 	l.commits = append(l.commits, logged{c, cost})
 	l.cost += cost
 	for len(l.commits) > 1 && (len(l.commits) > logSize || l.cost > l.budget) {
@@ -84,20 +83,52 @@ func (l *commitLog) append(c Commit, after *Snapshot) {
 		l.commits[0] = logged{} // the array behind the slice would hold it
 		l.commits = l.commits[1:]
 	}
+}
+
+// restart begins a history with the state at its beginning. Its revisions say
+// nothing about those of the history before: everybody who follows that one
+// has expired, also who has read all of it.
+func (l *commitLog) restart(at *Snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.advance(at)
+	l.commits, l.cost, l.expired, l.ended = nil, 0, at.revision, false
+}
+
+// advance makes now the present state, under the next number, and wakes the
+// readers, who wait for the lock.
+func (l *commitLog) advance(now *Snapshot) (number int64) {
+	now.number = l.now.Load().number + 1
+	l.now.Store(now)
 	close(l.grown)
 	l.grown = make(chan struct{})
+	return now.number
+}
+
+// end notes that etcd no longer has the present history.
+func (l *commitLog) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+}
+
+// hasEnded reports whether that was noted.
+func (l *commitLog) hasEnded() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended
+}
+
+// reached reports whether the present state is at revision or later, and
+// returns what is closed when there is another.
+func (l *commitLog) reached(revision int64) (bool, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.ended && l.now.Load().revision >= revision, l.grown
 }
 
 // first returns the number of the oldest of commits.
 func (l *commitLog) first() int64 { return l.now.Load().number + 1 - int64(len(l.commits)) }
-
-// startAt forgets what is before the present state: nobody can watch from
-// there.
-func (l *commitLog) startAt(revision int64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.commits, l.cost, l.expired = nil, 0, revision
-}
 
 // A Watch reads the Commits of a Store in order. It is not safe for concurrent
 // use, holds no resource, and is dropped when no longer needed.
@@ -156,11 +187,4 @@ func (w *Watch) poll() ([]Commit, <-chan struct{}, error) {
 		w.next = c.Number + 1
 	}
 	return commits, w.log.grown, nil
-}
-
-// wait returns a channel that is closed at the next Commit.
-func (l *commitLog) wait() <-chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.grown
 }

@@ -54,8 +54,8 @@ func (s *Store) Watch(revision int64) (*Watch, error) { return s.log.after(revis
 // WaitRevision waits until the Store has reached revision, or ctx is done.
 func (s *Store) WaitRevision(ctx context.Context, revision int64) error {
 	for {
-		grown := s.log.wait()
-		if s.Snapshot().Revision() >= revision {
+		reached, grown := s.log.reached(revision)
+		if reached {
 			return nil
 		}
 		select {
@@ -65,6 +65,12 @@ func (s *Store) WaitRevision(ctx context.Context, revision int64) error {
 		}
 	}
 }
+
+// Expire says that etcd no longer has the history of the Store: it went back
+// to a backup, or was begun anew. What is there stays in force until the next
+// Replace. Until then no revision counts as reached: the one of a new write may
+// be far below the present one.
+func (s *Store) Expire() { s.log.end() }
 
 // A Write is the new state of one object in a transaction: Object is nil when
 // the object is deleted. Objects belong to the Store from then on.
@@ -89,10 +95,15 @@ func (s *Store) Apply(revision int64, writes []Write) {
 // transaction that touches only what differs. Objects under keep stay as they
 // are when objects does not have them: their present value is unreadable, and
 // the last good one stays in force.
+//
+// The first one, one after Expire, and one at an earlier revision than the
+// present begin another history: every Watch has expired then.
 func (s *Store) Replace(revision int64, objects []Object, keep ...Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	old := s.Snapshot()
 	tx := s.begin(revision)
+	tx.anew = !s.isSynced || s.log.hasEnded() || revision < old.revision
 	present := make(map[Key]bool, len(objects)+len(keep))
 	for _, key := range keep {
 		present[key] = true
@@ -100,7 +111,6 @@ func (s *Store) Replace(revision int64, objects []Object, keep ...Key) {
 	for _, obj := range objects {
 		present[KeyOf(obj)] = true
 	}
-	old := s.Snapshot()
 	for _, k := range Kinds {
 		for obj := range old.List(k, "") {
 			if key := KeyOf(obj); !present[key] && !IsDerived(obj) {
@@ -110,15 +120,13 @@ func (s *Store) Replace(revision int64, objects []Object, keep ...Key) {
 	}
 	for _, obj := range objects {
 		key := KeyOf(obj)
-		if was := old.Get(key); was != nil && was.GetResourceVersion() == obj.GetResourceVersion() {
-			continue
+		if was := old.Get(key); was == nil || !tx.same(was, obj) {
+			tx.write(Write{key, obj})
 		}
-		tx.write(Write{key, obj})
 	}
 	s.commit(tx)
 	if !s.isSynced {
 		s.isSynced = true
-		s.log.startAt(revision)
 		close(s.synced)
 	}
 }
@@ -145,5 +153,10 @@ func (s *Store) commit(tx *transaction) {
 		c.Objects = append(c.Objects, Change{kindOfTable(ch.Table), old, now})
 	}
 	tx.txn.Commit()
-	s.log.append(c, &Snapshot{db: s.db.Snapshot(), revision: tx.revision})
+	now := &Snapshot{db: s.db.Snapshot(), revision: tx.revision}
+	if tx.anew {
+		s.log.restart(now)
+	} else {
+		s.log.append(c, now)
+	}
 }

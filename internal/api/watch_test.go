@@ -327,6 +327,19 @@ func TestWatchExpires(t *testing.T) {
 	w.end()
 }
 
+// After etcd went back a watch ends: what its client knows is void, and the new
+// revisions mean nothing to it.
+func TestWatchWentBack(t *testing.T) {
+	s, store := newTestServer(t, 100, at(90, service("x", "old", "10.96.1.1")))
+	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=100")
+	store.Replace(50, nil)
+	w.expect("ERROR 410 Expired too old resource version: 100 (50)")
+	w.end()
+	w = openWatch(t, s.Handler(), "/api/v1/services?watch=1&resourceVersion=50")
+	put(store, 51, service("x", "new", "10.96.1.1"))
+	w.expect("ADDED new@51")
+}
+
 // A pausedWriter holds up what follows its first flush until pause is closed.
 type pausedWriter struct {
 	http.ResponseWriter

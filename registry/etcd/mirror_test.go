@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -226,11 +227,15 @@ func TestMirrorBeganAnew(t *testing.T) {
 	w := watch(t, store)
 	s.kill(func() { os.RemoveAll(filepath.Join(s.dir, "member")) })
 	rev := commitAgain(t, c, put(service("new"), Any))
-	waitState(t, store, w, func(s *registry.Snapshot) bool { return has("new")(s) && !has("old0")(s) })
+	until(t, "the new state", func() bool { return has("new")(store.Snapshot()) && !has("old0")(store.Snapshot()) })
+	if _, err := w.Next(t.Context()); !errors.Is(err, registry.ErrExpired) {
+		t.Errorf("a Watch of what was before: %v, want ErrExpired", err)
+	}
 	if got := store.Snapshot().Revision(); got != rev {
 		t.Errorf("the Store is at revision %d, want %d", got, rev)
 	}
 	// And goes on from there.
+	w = watch(t, store)
 	commit(t, c, put(service("newer"), 0))
 	waitState(t, store, w, has("newer"))
 }
