@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -34,7 +35,8 @@ type Config struct {
 
 // A Client reads and writes the registry. It is safe for concurrent use.
 type Client struct {
-	etcd *clientv3.Client
+	etcd   *clientv3.Client
+	mirror atomic.Pointer[Mirror] // the last one that runs with this Client, or nil
 }
 
 // Dial makes a Client. It does not wait for a connection: requests do, each up
@@ -99,10 +101,12 @@ func (c *Client) Close() error { return c.etcd.Close() }
 func (c *Client) Get(ctx context.Context, key registry.Key) (registry.Object, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	known := c.known()
 	resp, err := c.etcd.Get(ctx, key.String())
 	if err != nil {
 		return nil, fmt.Errorf("get %s: %w", key, explain(err))
 	}
+	c.answered(known, resp.Header.Revision, false)
 	if len(resp.Kvs) == 0 {
 		return nil, fmt.Errorf("get %s: %w", key, ErrNotFound)
 	}

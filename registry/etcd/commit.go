@@ -3,7 +3,9 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"slices"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"usher/registry"
@@ -69,6 +71,7 @@ func (c *Client) Commit(ctx context.Context, ops ...Op) (int64, error) {
 		}
 		writes = append(writes, clientv3.OpPut(key, string(value), clientv3.WithLease(clientv3.LeaseID(op.Lease))))
 	}
+	known := c.known()
 	resp, err := c.etcd.Txn(ctx).If(conditions...).Then(writes...).Else(reads...).Commit()
 	if err != nil {
 		if isUnanswered(err) && outcome.sent.Load() {
@@ -76,10 +79,19 @@ func (c *Client) Commit(ctx context.Context, ops ...Op) (int64, error) {
 		}
 		return 0, fmt.Errorf("commit: %w", explain(err))
 	}
+	c.answered(known, resp.Header.Revision, resp.Succeeded && wrote(resp))
 	if resp.Succeeded {
 		return resp.Header.Revision, nil
 	}
 	return 0, conflict(ops, resp)
+}
+
+// wrote reports whether a transaction that succeeded has changed anything: to
+// delete what is not there does not.
+func wrote(resp *clientv3.TxnResponse) bool {
+	return slices.ContainsFunc(resp.Responses, func(r *etcdserverpb.ResponseOp) bool {
+		return r.GetResponsePut() != nil || r.GetResponseDeleteRange().GetDeleted() > 0
+	})
 }
 
 // conflict finds the first of ops whose condition did not hold.

@@ -55,10 +55,12 @@ func (c *Client) Revoke(ctx context.Context, id LeaseID) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("revoke lease %s: %w", id, explain(err))
 	}
+	known := c.known()
 	resp, err := c.etcd.Revoke(ctx, clientv3.LeaseID(id))
 	if err != nil {
 		return 0, fmt.Errorf("revoke lease %s: %w", id, explain(err))
 	}
+	c.answered(known, resp.Header.Revision, false) // the objects may have gone before
 	if len(held.Keys) == 0 {
 		return 0, nil
 	}

@@ -207,7 +207,7 @@ func waitState(t testing.TB, store *registry.Store, w *registry.Watch, wanted fu
 	var all []registry.Commit
 	for {
 		snap := store.Snapshot()
-		if len(all) > 0 && all[len(all)-1].Revision == snap.Revision() && wanted(snap) {
+		if len(all) > 0 && all[len(all)-1].Number == snap.Number() && wanted(snap) {
 			return all
 		}
 		commits, err := w.Next(ctx)
@@ -221,11 +221,7 @@ func waitState(t testing.TB, store *registry.Store, w *registry.Watch, wanted fu
 // watch returns a Watch of store from now on.
 func watch(t testing.TB, store *registry.Store) *registry.Watch {
 	t.Helper()
-	w, err := store.Watch(store.Snapshot().Revision())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
+	return store.WatchFrom(store.Snapshot())
 }
 
 // until calls done every few milliseconds until it is true.

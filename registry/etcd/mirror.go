@@ -45,6 +45,8 @@ type Mirror struct {
 
 	resync, check time.Duration // resyncInterval and checkInterval; others in tests
 
+	again chan struct{} // has an element when a list is due at once
+
 	bad  map[string]int64 // revisions of the unreadable values, all of them reported
 	lost bool             // etcd does not answer, and the log says so
 }
@@ -54,6 +56,9 @@ type Mirror struct {
 func (m *Mirror) Run(ctx context.Context) error {
 	m.bad = make(map[string]int64)
 	m.resync, m.check = cmp.Or(m.resync, resyncInterval), cmp.Or(m.check, checkInterval)
+	m.again = make(chan struct{}, 1)
+	m.Client.mirror.Store(m)
+	defer m.Client.mirror.CompareAndSwap(m, nil)
 	wait := minRetry
 	for {
 		err := m.follow(ctx, func() { wait = minRetry })
@@ -76,6 +81,10 @@ func (m *Mirror) Run(ctx context.Context) error {
 // follow lists once and then watches until the next list is due, or the watch
 // ends. It calls listed when the list is done.
 func (m *Mirror) follow(ctx context.Context, listed func()) error {
+	select {
+	case <-m.again: // this list will do
+	default:
+	}
 	revision, err := m.list(ctx)
 	if err != nil {
 		return fmt.Errorf("list: %w", explain(err))
@@ -160,6 +169,8 @@ func (m *Mirror) watch(ctx context.Context, revision int64) error {
 			if revision, err = m.apply(resp, revision); err != nil {
 				return err
 			}
+		case <-m.again:
+			return errWentBack
 		case <-check.C:
 			if err := m.checkRevision(ctx, revision); err != nil {
 				return err
@@ -190,9 +201,8 @@ func (m *Mirror) apply(resp clientv3.WatchResponse, revision int64) (int64, erro
 	return revision, nil
 }
 
-// checkRevision returns an error when etcd is before revision: it was restored
-// from a backup, or begun anew. A watch from a revision in its future is silent
-// until it gets there, and would miss all until then.
+// checkRevision returns an error when etcd is before revision. It is for a
+// node that writes nothing, and hears nothing by that.
 func (m *Mirror) checkRevision(ctx context.Context, revision int64) error {
 	limited, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -203,8 +213,9 @@ func (m *Mirror) checkRevision(ctx context.Context, revision int64) error {
 	if m.seen(err); err != nil {
 		return nil // away; the watch goes on by itself when it is back
 	}
-	if now := resp.Header.Revision; now < revision {
-		return fmt.Errorf("etcd went back from revision %d to %d", revision, now)
+	if resp.Header.Revision < revision {
+		m.Store.Expire()
+		return errWentBack
 	}
 	return nil
 }

@@ -1,16 +1,19 @@
 package etcd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"usher/registry"
 )
@@ -134,7 +137,8 @@ func TestMirrorGarbage(t *testing.T) {
 	}
 }
 
-// TestMirrorPages lists more than a page, while somebody writes.
+// TestMirrorPages lists more than a page, while somebody writes to the first
+// and to the last of them: all pages are of one moment.
 func TestMirrorPages(t *testing.T) {
 	s := startServer(t)
 	c := s.client()
@@ -146,14 +150,51 @@ func TestMirrorPages(t *testing.T) {
 		}
 		commit(t, c, ops...)
 	}
-	store, _ := s.mirror(c)
-	n := 0
-	for range store.Snapshot().Services("") {
-		n++
+	numbered := func(name string, n int) Op {
+		svc := service(name)
+		svc.Labels = map[string]string{"n": fmt.Sprint(n)}
+		return put(svc, Any)
 	}
-	if n != count {
-		t.Errorf("%d Services of %d", n, count)
+	written := 0
+	write := func() error {
+		written++
+		_, err := c.Commit(context.Background(), numbered("a", written), numbered("z", written))
+		return err
 	}
+	if err := write(); err != nil {
+		t.Fatal(err)
+	}
+	stop, writer := make(chan struct{}), new(errgroup.Group)
+	writer.Go(func() error {
+		for {
+			select {
+			case <-stop:
+				return nil
+			default:
+			}
+			if err := write(); err != nil {
+				return err
+			}
+		}
+	})
+	for range 5 {
+		store, _ := s.mirror(s.client())
+		snap, n := store.Snapshot(), 0
+		for range snap.Services("") {
+			n++
+		}
+		if n != count+2 {
+			t.Errorf("%d Services of %d", n, count+2)
+		}
+		if a, z := snap.Service("default", "a").Labels["n"], snap.Service("default", "z").Labels["n"]; a != z {
+			t.Errorf("the first page is of write %s, the last of write %s", a, z)
+		}
+	}
+	close(stop)
+	if err := writer.Wait(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d writes meanwhile", written)
 }
 
 // TestMirrorCompaction changes objects and compacts history while the mirror is
@@ -208,36 +249,107 @@ func TestMirrorResync(t *testing.T) {
 		lists += len(commits)
 	}
 	// A lost event and one that never was, for which a Store without the
-	// object and with another one stand.
-	store.Apply(store.Snapshot().Revision(), []registry.Write{
+	// object and with another one stand. Nothing is written: what is put right
+	// has no revision of its own, and yet comes to all who watch.
+	before := store.Snapshot()
+	client, err := store.Watch(before.Revision())
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Apply(before.Revision(), []registry.Write{
 		{Key: registry.KeyOf(service("a"))}, {Key: registry.KeyOf(service("x")), Object: service("x")},
 	})
-	waitState(t, store, w, func(s *registry.Snapshot) bool { return has("a")(s) && !has("x")(s) })
+	for name, w := range map[string]*registry.Watch{"from a Snapshot": store.WatchFrom(before), "from a revision": client} {
+		var got []string
+		for _, c := range waitState(t, store, w, func(s *registry.Snapshot) bool { return has("a")(s) && !has("x")(s) }) {
+			list := changes([]registry.Commit{c}) // in no order
+			slices.Sort(list)
+			got = append(got, list...)
+		}
+		if diff := cmp.Diff([]string{"+x", "-a", "+a", "-x"}, got); diff != "" {
+			t.Errorf("changes of a watch %s (-want +got):\n%s", name, diff)
+		}
+	}
 }
 
 // TestMirrorBeganAnew has etcd lose everything: it is at an earlier revision
 // than the Store. A mere watch would not hear of it.
 func TestMirrorBeganAnew(t *testing.T) {
+	tests := []struct {
+		name  string
+		check time.Duration
+		own   bool // the first write is by the Mirror's own Client
+	}{
+		{"and writes to it", time.Hour, true},
+		{"and looks at it", 20 * time.Millisecond, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := startServer(t)
+			c := s.client()
+			for i := range 10 {
+				commit(t, c, put(service(fmt.Sprint("old", i)), 0))
+			}
+			store, _ := runMirror(t, &Mirror{Client: c, check: tt.check})
+			w := watch(t, store)
+			s.kill(func() { os.RemoveAll(filepath.Join(s.dir, "member")) })
+			writer := c
+			if !tt.own {
+				writer = s.client()
+			}
+			rev := commitAgain(t, writer, put(service("new"), Any))
+			if tt.own {
+				// Who waits for the write has it, though the Store has had a
+				// higher revision for long.
+				waitRevision(t, store, rev)
+				if snap := store.Snapshot(); !has("new")(snap) || has("old0")(snap) {
+					t.Error("a revision of the new history was reached by the old one")
+				}
+			} else {
+				until(t, "the new state", func() bool { return has("new")(store.Snapshot()) })
+			}
+			if got := store.Snapshot().Revision(); got != rev {
+				t.Errorf("the Store is at revision %d, want %d", got, rev)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if commits, err := w.Next(ctx); !errors.Is(err, registry.ErrExpired) {
+				t.Errorf("a Watch of the old history: %v, %v, want ErrExpired", changes(commits), err)
+			}
+			// And goes on from there.
+			w = watch(t, store)
+			commit(t, c, put(service("newer"), 0))
+			if got := changes(waitState(t, store, w, has("newer"))); len(got) != 1 || got[0] != "+newer" {
+				t.Errorf("changes of the new history: %v", got)
+			}
+		})
+	}
+}
+
+// TestMirrorNotBack makes requests whose answers have no revision of their own:
+// that is no sign of another history.
+func TestMirrorNotBack(t *testing.T) {
 	s := startServer(t)
 	c := s.client()
-	for i := range 10 {
-		commit(t, c, put(service(fmt.Sprint("old", i)), 0))
-	}
-	store, _ := runMirror(t, &Mirror{Client: c, check: 20 * time.Millisecond})
+	store, _ := s.mirror(c)
 	w := watch(t, store)
-	s.kill(func() { os.RemoveAll(filepath.Join(s.dir, "member")) })
-	rev := commitAgain(t, c, put(service("new"), Any))
-	until(t, "the new state", func() bool { return has("new")(store.Snapshot()) && !has("old0")(store.Snapshot()) })
-	if _, err := w.Next(t.Context()); !errors.Is(err, registry.ErrExpired) {
-		t.Errorf("a Watch of what was before: %v, want ErrExpired", err)
+	rev := commit(t, c, put(service("a"), 0))
+	waitState(t, store, w, has("a"))
+	for range 100 {
+		if got := commit(t, c, remove(service("nobody"), Any)); got != rev {
+			t.Errorf("to delete what is not there was revision %d after %d", got, rev)
+		}
+		if _, err := c.Commit(t.Context(), put(service("a"), 0)); !errors.As(err, new(*ConflictError)) {
+			t.Error(err)
+		}
+		if _, err := c.Get(t.Context(), registry.KeyOf(service("a"))); err != nil {
+			t.Error(err)
+		}
 	}
-	if got := store.Snapshot().Revision(); got != rev {
-		t.Errorf("the Store is at revision %d, want %d", got, rev)
+	waitRevision(t, store, commit(t, c, put(service("b"), 0)))
+	if got := changes(waitState(t, store, w, has("b"))); len(got) != 1 {
+		t.Errorf("changes: %v", got)
 	}
-	// And goes on from there.
-	w = watch(t, store)
-	commit(t, c, put(service("newer"), 0))
-	waitState(t, store, w, has("newer"))
 }
 
 // TestMirrorProgress writes outside of the registry: the Store reaches the
