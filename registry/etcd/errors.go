@@ -37,7 +37,9 @@ func explain(err error) error {
 	case errors.Is(err, rpctypes.ErrRequestTooLarge), errors.Is(err, rpctypes.ErrTooManyOps):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(err, rpctypes.ErrNoSpace):
-		return fmt.Errorf("%w: the space of etcd is used up", ErrUnavailable)
+		// Deletions are taken. The embedded server does the rest by itself.
+		return fmt.Errorf("%w: the space of etcd is used up; delete objects that are not needed, and try again a few seconds later "+
+			"(an external etcd has to be compacted and defragmented, and its alarm disarmed: see etcdctl alarm)", ErrUnavailable)
 	case errors.Is(err, rpctypes.ErrTooManyRequests):
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	case isUnanswered(err):

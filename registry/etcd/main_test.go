@@ -29,6 +29,9 @@ const (
 	externalEnv = "USHER_TEST_EXTERNAL" // an etcd with TLS on a TCP port
 )
 
+// quotaEnv is the quota of the embedded server, in bytes.
+const quotaEnv = "USHER_TEST_QUOTA"
+
 func TestMain(m *testing.M) {
 	for name, program := range map[string]func(dir string) error{
 		childEnv:    childProgram,
@@ -47,7 +50,8 @@ func TestMain(m *testing.M) {
 }
 
 func childProgram(dir string) error {
-	return RunServer(context.Background(), ServerConfig{Dir: dir, Socket: SocketPath(dir)}, os.Stdin)
+	quota, _ := strconv.ParseInt(os.Getenv(quotaEnv), 10, 64)
+	return RunServer(context.Background(), ServerConfig{Dir: dir, Socket: SocketPath(dir), quota: quota}, os.Stdin)
 }
 
 func parentProgram(dir string) error {
@@ -66,7 +70,8 @@ func program(name, dir string) *exec.Cmd {
 type testServer struct {
 	t    testing.TB
 	dir  string
-	stop func() // and wait for its end
+	env  []string // of the child
+	stop func()   // and wait for its end
 
 	mu     sync.Mutex // guards the following
 	starts int        // of a child
@@ -79,10 +84,11 @@ func startServer(t testing.TB) *testServer {
 	return startServerIn(t, filepath.Join(t.TempDir(), "etcd"), t.Output())
 }
 
-// startServerIn starts a server in a directory. It ends with the test.
-func startServerIn(t testing.TB, dir string, log io.Writer) *testServer {
+// startServerIn starts a server in a directory, with variables in its
+// environment. It ends with the test.
+func startServerIn(t testing.TB, dir string, log io.Writer, env ...string) *testServer {
 	t.Helper()
-	s := &testServer{t: t, dir: dir}
+	s := &testServer{t: t, dir: dir, env: env}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Supervise(ctx, s.command, slog.New(slog.NewTextHandler(log, nil))) }()
@@ -103,7 +109,9 @@ func (s *testServer) command() *exec.Cmd {
 		s.before()
 	}
 	s.starts++
-	return program(childEnv, s.dir)
+	cmd := program(childEnv, s.dir)
+	cmd.Env = append(cmd.Env, s.env...)
+	return cmd
 }
 
 // started returns how often a child was started.

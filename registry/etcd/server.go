@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 type ServerConfig struct {
 	Dir    string // of the data; made with mode 0700
 	Socket string // the unix socket for clients, as SocketPath returns it
+
+	quota int64 // quotaBytes; others in tests
 }
 
 // Limits and clocks of the embedded server.
@@ -73,11 +76,13 @@ func RunServer(ctx context.Context, c ServerConfig, parent io.Reader) error {
 	// etcd makes the socket with the umask's permissions.
 	defer setUmask(setUmask(0o077))
 	level := zap.NewAtomicLevelAt(zap.WarnLevel)
-	server, err := embed.StartEtcd(c.embed(newServerLog(os.Stderr, level)))
+	c.quota = cmp.Or(c.quota, quotaBytes)
+	log := newServerLog(os.Stderr, level)
+	server, err := embed.StartEtcd(c.embed(log))
 	if err != nil {
 		return fmt.Errorf("start etcd: %w", err)
 	}
-	if err := serve(ctx, server); err != nil {
+	if err := serve(ctx, server, &space{server: server.Server, quota: c.quota, log: log}); err != nil {
 		return err
 	}
 	level.SetLevel(zap.FatalLevel) // its listeners report that they are closed
@@ -105,14 +110,22 @@ func (c ServerConfig) open(ctx context.Context) (unlock func() error, err error)
 	return waitLock(ctx, c.Dir, stopGrace+2*time.Second)
 }
 
-// serve waits until ctx is done, or the server has ended by itself.
-func serve(ctx context.Context, server *embed.Etcd) error {
+// serve waits until ctx is done, or the server has ended by itself, and keeps
+// room for writes.
+func serve(ctx context.Context, server *embed.Etcd, room *space) error {
 	ready := server.Server.ReadyNotify()
+	look := time.NewTicker(spaceInterval)
+	defer look.Stop()
 	for {
 		select {
 		case <-ready:
 			fmt.Fprintln(os.Stderr, readyLine)
 			ready = nil
+			room.look(ctx) // an alarm outlives a restart
+		case <-look.C:
+			if ready == nil {
+				room.look(ctx)
+			}
 		case err := <-server.Err():
 			return fmt.Errorf("etcd ended: %w", err)
 		case <-server.Server.StopNotify():
@@ -153,7 +166,7 @@ func (c ServerConfig) embed(log *zap.Logger) *embed.Config {
 	cfg.ListenPeerUrls = nil // there are no peers; the advertised URL is only a name
 	cfg.EnableGRPCGateway = false
 	cfg.TickMs, cfg.ElectionMs = tickMs, electionMs
-	cfg.QuotaBackendBytes = quotaBytes
+	cfg.QuotaBackendBytes = c.quota
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, keepHistory
 	cfg.SnapshotCount, cfg.SnapshotCatchUpEntries = snapshotEntries, catchUpEntries
 	cfg.WatchProgressNotifyInterval = 5 * time.Second
