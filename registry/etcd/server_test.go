@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,35 +21,74 @@ import (
 )
 
 // TestKill kills the server again and again while somebody writes: nothing
-// that was acknowledged is lost, and it is back each time at once.
+// that was acknowledged is lost, and it is back each time at once. That is 0.2 s
+// with the short election, and 0.5 to 1.4 s with etcd's own: the median tells
+// them apart on a busy machine too, where a single restart may take any time.
 func TestKill(t *testing.T) {
 	s := startServer(t)
 	c := s.client()
 	acked := make(map[string]bool)
-	var worst time.Duration
-	const kills = 20
-	for i := range 2 * kills {
+	var took []time.Duration
+	for i := range 4 * quickRestarts {
 		name := fmt.Sprintf("s%d", i)
 		if _, err := c.Commit(t.Context(), put(service(name), 0)); err == nil {
 			acked[name] = true
 		} else if !errors.Is(err, ErrUnavailable) {
 			t.Fatal(err)
 		}
-		if i%2 == 1 {
+		if i%4 == 3 {
 			s.kill(nil)
 			start := time.Now()
 			commitAgain(t, c, put(service("probe"), Any))
-			worst = max(worst, time.Since(start))
+			took = append(took, time.Since(start))
 		}
 	}
-	t.Logf("wrote again within %v of each of %d kills", worst.Round(time.Millisecond), kills)
-	if worst > 3*time.Second {
+	slices.Sort(took)
+	t.Logf("it took %v to write again", took)
+	if median := took[len(took)/2]; median > 600*time.Millisecond {
+		t.Errorf("it took %v or more to write again half of the times", median)
+	}
+	if worst := took[len(took)-1]; worst > 10*time.Second {
 		t.Errorf("it took up to %v to write again", worst)
 	}
 	store, _ := s.mirror(c)
 	for name := range acked {
 		if !has(name)(store.Snapshot()) {
 			t.Errorf("%s was acknowledged and is lost", name)
+		}
+	}
+}
+
+// TestPacer lets runs end one after the other.
+func TestPacer(t *testing.T) {
+	const ms = time.Millisecond
+	type run struct {
+		took   time.Duration
+		killed bool
+		want   time.Duration
+	}
+	repeat := func(n int, r run) []run { return slices.Repeat([]run{r}, n) }
+	tests := map[string][]run{
+		"ends by itself": {{10 * ms, false, 50 * ms}, {10 * ms, false, 100 * ms}, {10 * ms, false, 200 * ms},
+			{10 * ms, false, 400 * ms}, {10 * ms, false, 800 * ms}, {10 * ms, false, 1600 * ms}, {10 * ms, false, 3200 * ms},
+			{10 * ms, false, maxRestart}, {10 * ms, false, maxRestart}, {steady + ms, false, 50 * ms}, {10 * ms, false, 100 * ms}},
+		"killed after trouble": {{10 * ms, false, 50 * ms}, {10 * ms, false, 100 * ms}, {10 * ms, true, 50 * ms}},
+		"killed now and then":  repeat(100, run{quickPeriod / quickRestarts, true, 50 * ms}),
+		// As by a kernel without memory: soon it has a rest between.
+		"killed at once": append(repeat(quickRestarts, run{10 * ms, true, 50 * ms}),
+			run{10 * ms, true, 100 * ms}, run{10 * ms, true, 200 * ms}, run{10 * ms, true, 400 * ms}, run{10 * ms, true, 800 * ms},
+			run{10 * ms, true, 1600 * ms}, run{10 * ms, true, 3200 * ms}, run{10 * ms, true, maxRestart}, run{10 * ms, true, maxRestart}),
+	}
+	for name, runs := range tests {
+		var p pacer
+		now := time.Now()
+		for i, r := range runs {
+			end := now.Add(r.took)
+			got := p.next(now, end, r.killed)
+			if got != r.want {
+				t.Errorf("%s: %v after run %d, want %v", name, got, i, r.want)
+			}
+			now = end.Add(got)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +19,12 @@ const (
 	minRestart = 50 * time.Millisecond
 	maxRestart = 5 * time.Second
 	steady     = 5 * time.Second // a run of this length starts the back-off anew
+
+	// So often within quickPeriod a child that was killed is started again
+	// without a back-off. The kernel kills too, when there is no memory left,
+	// and would do so again.
+	quickRestarts = 5
+	quickPeriod   = time.Minute
 )
 
 // Supervise runs command, which has to call RunServer, in a child process
@@ -28,7 +35,7 @@ const (
 // a pipe from here. (Linux' parent death signal would follow the thread that
 // started it, and other systems have none.)
 func Supervise(ctx context.Context, command func() *exec.Cmd, log *slog.Logger) error {
-	wait := minRestart
+	var pace pacer
 	for {
 		start, ready := time.Now(), false
 		err := runChild(ctx, command(), log, func() {
@@ -38,19 +45,39 @@ func Supervise(ctx context.Context, command func() *exec.Cmd, log *slog.Logger) 
 		if ctx.Err() != nil {
 			return nil
 		}
-		// One that was killed while all was well is needed again at once. One
-		// that ends by itself would do so again: its disk may be full.
-		if ready && wasKilled(err) || time.Since(start) > steady {
-			wait = minRestart
-		}
+		wait := pace.next(start, time.Now(), ready && wasKilled(err))
 		log.Warn("the embedded etcd ended; services go on", "error", err, "restart", wait)
 		select {
 		case <-time.After(wait):
-			wait = min(2*wait, maxRestart)
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// A pacer decides how soon a child is started again.
+type pacer struct {
+	wait  time.Duration
+	quick []time.Time // when there was no back-off, within quickPeriod
+}
+
+// next returns how long to wait after a run from start to end. One that was
+// killed while all was well is needed again at once. One that ends by itself
+// would do so again: its disk may be full.
+func (p *pacer) next(start, end time.Time, killed bool) time.Duration {
+	p.quick = slices.DeleteFunc(p.quick, func(t time.Time) bool { return end.Sub(t) >= quickPeriod })
+	switch {
+	case end.Sub(start) > steady:
+		p.wait = minRestart
+	case killed && len(p.quick) < quickRestarts:
+		p.quick = append(p.quick, end)
+		p.wait = minRestart
+	case p.wait == 0:
+		p.wait = minRestart
+	default:
+		p.wait = min(2*p.wait, maxRestart)
+	}
+	return p.wait
 }
 
 // runChild runs the child once and waits for its end.
