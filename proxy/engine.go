@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"log/slog"
 
 	"usher/registry"
 )
@@ -15,6 +16,14 @@ type engine interface {
 	// run does what the engine has to do besides its listeners, until ctx is
 	// done. Then it ends all connections and waits for everything it started.
 	run(ctx context.Context) error
+}
+
+// engineOptions are what an engine works with.
+type engineOptions struct {
+	Limits
+
+	own *addressSet // addresses that the Proxy listens at, which are not to be dialled
+	log *slog.Logger
 }
 
 // A listener is open for one Frontend at one address.

@@ -39,12 +39,48 @@ type harness struct {
 	reported chan struct{} // closed at the next one
 }
 
-func start(t testing.TB, limits Limits) *harness {
+// engines are those that every test of the Proxy runs over.
+var engines = map[string]func(engineOptions) engine{
+	"portable": func(o engineOptions) engine { return newPortable(o) },
+}
+
+// A setup is what a harness is made with, beside limits.
+type setup struct {
+	listen func(registry.FrontendKey) []ListenAddr
+	engine func(engineOptions) engine
+	log    slog.Handler
+}
+
+// A starter starts a harness over one engine.
+type starter func(t testing.TB, limits Limits, change ...func(*setup)) *harness
+
+// eachEngine runs a test or a benchmark over every engine.
+func eachEngine[T interface {
+	testing.TB
+	Run(string, func(T)) bool
+}](t T, test func(T, starter)) {
+	for name, engine := range engines {
+		t.Run(name, func(t T) {
+			test(t, func(t testing.TB, limits Limits, change ...func(*setup)) *harness {
+				s := setup{
+					listen: func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{AddrPort: key.AddrPort()}} },
+					engine: engine,
+					log:    slog.NewTextHandler(t.Output(), nil),
+				}
+				for _, c := range change {
+					c(&s)
+				}
+				return startWith(t, limits, s)
+			})
+		})
+	}
+}
+
+func startWith(t testing.TB, limits Limits, s setup) *harness {
 	t.Helper()
 	h := &harness{t: t, store: registry.NewStore(), reported: make(chan struct{})}
-	h.proxy = New(Options{
-		Store: h.store, Limits: limits, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
-		Listen: func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{AddrPort: key.AddrPort()}} },
+	h.proxy = newProxy(Options{
+		Store: h.store, Limits: limits, Log: slog.New(s.log), Listen: s.listen,
 		Report: func(s Status) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -52,7 +88,7 @@ func start(t testing.TB, limits Limits) *harness {
 			close(h.reported)
 			h.reported = make(chan struct{})
 		},
-	})
+	}, s.engine)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.proxy.Run(ctx) }()

@@ -25,10 +25,10 @@ type portable struct {
 	pipes map[*pipe]struct{}
 }
 
-func newPortable(l Limits, own *addressSet, log *slog.Logger) *portable {
+func newPortable(o engineOptions) *portable {
 	e := &portable{
-		limits: l, log: log, pipes: make(map[*pipe]struct{}),
-		dialer: dialer{hedge: l.Hedge, timeout: l.DialTimeout, own: own, log: log},
+		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}),
+		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
 	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e

@@ -107,6 +107,11 @@ type Proxy struct {
 
 // New returns a Proxy that does nothing before Run.
 func New(o Options) *Proxy {
+	return newProxy(o, func(o engineOptions) engine { return newPortable(o) })
+}
+
+// newProxy returns a Proxy over an engine.
+func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 	o.setDefaults()
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -117,7 +122,7 @@ func New(o Options) *Proxy {
 	own := newAddressSet()
 	return &Proxy{
 		options:   o,
-		engine:    newPortable(o.Limits, own, o.Log),
+		engine:    newEngine(engineOptions{o.Limits, own, o.Log}),
 		own:       own,
 		synced:    make(chan struct{}),
 		failed:    make(map[place]*failure),

@@ -18,7 +18,9 @@ import (
 
 // TestConflict checks that an address somebody else has is reported, leaves
 // other Services alone, and is taken once it is free.
-func TestConflict(t *testing.T) {
+func TestConflict(t *testing.T) { eachEngine(t, testConflict) }
+
+func testConflict(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	other, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", vip.Port()))
@@ -56,7 +58,9 @@ func TestConflict(t *testing.T) {
 }
 
 // TestManyFrontends opens and closes a thousand.
-func TestManyFrontends(t *testing.T) {
+func TestManyFrontends(t *testing.T) { eachEngine(t, testManyFrontends) }
+
+func testManyFrontends(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	a, _ := named(t, "a")
 	var objects []registry.Object
@@ -141,7 +145,9 @@ func TestWentBack(t *testing.T) {
 	}
 }
 
-func BenchmarkConnection(b *testing.B) {
+func BenchmarkConnection(b *testing.B) { eachEngine(b, benchmarkConnection) }
+
+func benchmarkConnection(b *testing.B, start starter) {
 	h := start(b, Limits{})
 	vip := freePort(b, "127.96.0.5")
 	a, _ := named(b, "a")
@@ -153,7 +159,9 @@ func BenchmarkConnection(b *testing.B) {
 	}
 }
 
-func BenchmarkBulk(b *testing.B) {
+func BenchmarkBulk(b *testing.B) { eachEngine(b, benchmarkBulk) }
+
+func benchmarkBulk(b *testing.B, start starter) {
 	h := start(b, Limits{})
 	vip := freePort(b, "127.96.0.5")
 	const size = 64 << 20

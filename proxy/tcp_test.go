@@ -17,7 +17,9 @@ import (
 
 const tcp = corev1.ProtocolTCP
 
-func TestEvenSplit(t *testing.T) {
+func TestEvenSplit(t *testing.T) { eachEngine(t, testEvenSplit) }
+
+func testEvenSplit(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, countA := named(t, "a")
@@ -51,7 +53,9 @@ func TestEvenSplit(t *testing.T) {
 	}
 }
 
-func TestHalfClose(t *testing.T) {
+func TestHalfClose(t *testing.T) { eachEngine(t, testHalfClose) }
+
+func testHalfClose(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	for _, size := range []int{0, 1, 1 << 20, 32 << 20} {
 		t.Run(fmt.Sprintf("client first, %d bytes", size), func(t *testing.T) {
@@ -96,7 +100,9 @@ func TestHalfClose(t *testing.T) {
 
 // TestReset checks that a stream that was cut never looks complete, and that
 // what was received before is delivered.
-func TestReset(t *testing.T) {
+func TestReset(t *testing.T) { eachEngine(t, testReset) }
+
+func testReset(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	for _, size := range []int{0, 200_000} {
 		t.Run(fmt.Sprintf("by the backend after %d bytes", size), func(t *testing.T) {
@@ -199,7 +205,9 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	t.Errorf("waited for %s in vain", what)
 }
 
-func TestRefusingBackendsAreNotSeen(t *testing.T) {
+func TestRefusingBackendsAreNotSeen(t *testing.T) { eachEngine(t, testRefusingBackendsAreNotSeen) }
+
+func testRefusingBackendsAreNotSeen(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := named(t, "a")
@@ -242,7 +250,9 @@ func silent(t *testing.T) netip.AddrPort {
 	return addr
 }
 
-func TestSilentBackendsCostLittle(t *testing.T) {
+func TestSilentBackendsCostLittle(t *testing.T) { eachEngine(t, testSilentBackendsCostLittle) }
+
+func testSilentBackendsCostLittle(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := named(t, "a")
@@ -258,7 +268,9 @@ func TestSilentBackendsCostLittle(t *testing.T) {
 	}
 }
 
-func TestNobodyAnswers(t *testing.T) {
+func TestNobodyAnswers(t *testing.T) { eachEngine(t, testNobodyAnswers) }
+
+func testNobodyAnswers(t *testing.T, start starter) {
 	h := start(t, Limits{DialTimeout: 300 * time.Millisecond})
 	vip := freePort(t, "127.96.0.5")
 	for name, backends := range map[string][]end{
@@ -273,7 +285,9 @@ func TestNobodyAnswers(t *testing.T) {
 	}
 }
 
-func TestNoBackendsIsRefused(t *testing.T) {
+func TestNoBackendsIsRefused(t *testing.T) { eachEngine(t, testNoBackendsIsRefused) }
+
+func testNoBackendsIsRefused(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := named(t, "a")
@@ -302,7 +316,9 @@ func TestNoBackendsIsRefused(t *testing.T) {
 
 // TestEstablishedConnectionsStay checks that removal keeps new connections
 // away and leaves old ones alone.
-func TestEstablishedConnectionsStay(t *testing.T) {
+func TestEstablishedConnectionsStay(t *testing.T) { eachEngine(t, testEstablishedConnectionsStay) }
+
+func testEstablishedConnectionsStay(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	old := serveTCP(t, echo)
@@ -334,7 +350,9 @@ func TestEstablishedConnectionsStay(t *testing.T) {
 	}
 }
 
-func TestIdleLimit(t *testing.T) {
+func TestIdleLimit(t *testing.T) { eachEngine(t, testIdleLimit) }
+
+func testIdleLimit(t *testing.T, start starter) {
 	h := start(t, Limits{Idle: 400 * time.Millisecond, HalfIdle: 400 * time.Millisecond})
 	vip := freePort(t, "127.96.0.5")
 	h.serve(vip, tcp, ends(serveTCP(t, echo))...)

@@ -65,7 +65,9 @@ func exchange(c *net.UDPConn, payload string) (string, error) {
 	return string(buf[:n]), err
 }
 
-func TestFlows(t *testing.T) {
+func TestFlows(t *testing.T) { eachEngine(t, testFlows) }
+
+func testFlows(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := serveUDP(t, "a")
@@ -118,7 +120,9 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-func TestFlowsOfDrainingBackends(t *testing.T) {
+func TestFlowsOfDrainingBackends(t *testing.T) { eachEngine(t, testFlowsOfDrainingBackends) }
+
+func testFlowsOfDrainingBackends(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := serveUDP(t, "a")
@@ -139,7 +143,9 @@ func TestFlowsOfDrainingBackends(t *testing.T) {
 
 // TestFlowMovesOn checks that a datagram that the kernel says was not
 // delivered is sent to another backend.
-func TestFlowMovesOn(t *testing.T) {
+func TestFlowMovesOn(t *testing.T) { eachEngine(t, testFlowMovesOn) }
+
+func testFlowMovesOn(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, stopA := serveUDP(t, "a")
@@ -162,7 +168,9 @@ func TestFlowMovesOn(t *testing.T) {
 	}
 }
 
-func TestFlowLimits(t *testing.T) {
+func TestFlowLimits(t *testing.T) { eachEngine(t, testFlowLimits) }
+
+func testFlowLimits(t *testing.T, start starter) {
 	h := start(t, Limits{MaxFlows: 4, FlowUnanswered: 300 * time.Millisecond, FlowIdle: time.Minute})
 	vip := freePort(t, "127.96.0.5")
 	mute, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -198,7 +206,9 @@ func TestFlowLimits(t *testing.T) {
 
 // TestForgedClient checks that a datagram that claims to come from another
 // Service does not set off an endless exchange between the two.
-func TestForgedClient(t *testing.T) {
+func TestForgedClient(t *testing.T) { eachEngine(t, testForgedClient) }
+
+func testForgedClient(t *testing.T, start starter) {
 	h := start(t, Limits{})
 	vip := freePort(t, "127.96.0.5")
 	a, _ := serveUDP(t, "a")
