@@ -33,6 +33,7 @@ type harness struct {
 	store    *registry.Store
 	proxy    *Proxy
 	revision int64
+	stop     func() // ends the Proxy and waits for that
 
 	mu       sync.Mutex // guards the following
 	statuses []Status
@@ -92,7 +93,7 @@ func startWith(t testing.TB, limits Limits, s setup) *harness {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.proxy.Run(ctx) }()
-	t.Cleanup(func() {
+	h.stop = sync.OnceFunc(func() {
 		cancel()
 		select {
 		case err := <-done:
@@ -103,6 +104,7 @@ func startWith(t testing.TB, limits Limits, s setup) *harness {
 			t.Error("the proxy does not end")
 		}
 	})
+	t.Cleanup(h.stop)
 	h.revision = 1
 	h.store.Replace(1, nil)
 	h.wait()

@@ -8,20 +8,18 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
-// chunk bounds one splice, so that byte counts and idle checks stay live
-// without a wrapper around the connection, which would disable splice(2).
+// chunk bounds one splice, so that byte counts stay live without a wrapper
+// around the connection, which would disable splice(2).
 const chunk = 1 << 20
 
-// When a pipe fails, what was received before is still delivered, as long as
-// it moves: flushIdle is how long it may stand still, flushLimit how long it
-// may take.
-const (
-	flushIdle  = time.Second
-	flushLimit = 5 * time.Second
-)
+// flushIdle is how long what was received before a failure may stand still on
+// its way to the other peer. As long as it moves it is delivered, however slow
+// the reader is: it is no more than the sockets hold.
+const flushIdle = time.Second
 
 // A pipe joins a client's connection to its Backend's.
 type pipe struct {
@@ -34,6 +32,8 @@ type pipe struct {
 	failed atomic.Bool  // it is to end in a reset
 	active atomic.Int64 // time of the last progress in either direction, in ns
 
+	acked uint64 // what both peers had acknowledged at the last look; belongs to the sweep
+
 	up, down direction // from the client to the Backend, and back
 }
 
@@ -41,14 +41,16 @@ type pipe struct {
 type direction struct {
 	dst, src *net.TCPConn
 	bytes    *atomic.Uint64
-	halted   atomic.Bool // nothing is to be read any more
+
+	writing atomic.Bool   // it moves bytes, or tries to
+	ended   atomic.Bool   // the half close has been passed on, or is just being
+	over    chan struct{} // closed when err is the outcome
+	err     error
 }
 
-// halt ends the direction, unless it is writing what it has read.
-func (d *direction) halt() {
-	d.halted.Store(true)
-	d.src.SetReadDeadline(past)
-}
+// halt ends the direction, unless it is writing what it has read. Nothing else
+// sets a read deadline.
+func (d *direction) halt() { d.src.SetReadDeadline(past) }
 
 // past is a deadline that ends a call at once.
 var past = time.Unix(1, 0)
@@ -57,17 +59,16 @@ var past = time.Unix(1, 0)
 // fails, or ctx is done, or nothing moves for too long, both peers see a
 // reset, after what was received from the other. It closes both connections.
 func (p *pipe) run(ctx context.Context) error {
-	p.up.dst, p.up.src = p.backend, p.client
-	p.down.dst, p.down.src = p.client, p.backend
+	p.up.dst, p.up.src, p.up.over = p.backend, p.client, make(chan struct{})
+	p.down.dst, p.down.src, p.down.over = p.client, p.backend, make(chan struct{})
 	stop := context.AfterFunc(ctx, p.fail)
 	defer stop()
 	p.touch()
 	var wg sync.WaitGroup
-	var errDown error
-	wg.Go(func() { errDown = p.copy(&p.down, &p.up) })
-	errUp := p.copy(&p.up, &p.down)
+	wg.Go(func() { p.copy(&p.down, &p.up) })
+	p.copy(&p.up, &p.down)
 	wg.Wait()
-	if errUp == nil && errDown == nil {
+	if p.up.err == nil && p.down.err == nil {
 		p.client.Close()
 		p.backend.Close()
 		return nil
@@ -78,37 +79,66 @@ func (p *pipe) run(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(errUp, errDown)
+	return errors.Join(p.up.err, p.down.err)
 }
 
 // copy moves the bytes of one direction. At the end of the stream it passes on
-// the half close. On any other error it makes the other direction end too.
-func (p *pipe) copy(d, other *direction) error {
+// the half close. On any error it makes the other direction end too.
+func (p *pipe) copy(d, other *direction) {
+	defer close(d.over)
+	d.err = p.move(d)
+	switch {
+	case d.err != nil:
+	case d.wasReset(other):
+		d.err = os.NewSyscallError("splice", syscall.ECONNRESET)
+	default:
+		d.ended.Store(true)
+		p.touch()
+		p.half.Store(true)
+		d.err = d.dst.CloseWrite()
+	}
+	if d.err != nil {
+		p.broken(d, other)
+	}
+}
+
+// move moves bytes until the stream ends. It waits for them before it splices:
+// the kernel pipe that splice(2) needs is taken by then.
+func (p *pipe) move(d *direction) error {
+	w, err := newWaiter(d.src)
+	if err != nil {
+		return err
+	}
 	for {
-		d.src.SetReadDeadline(p.deadline())
-		if d.halted.Load() { // its deadline may have been overwritten just now
-			return os.ErrDeadlineExceeded
+		there, err := w.wait()
+		if err != nil || there == 0 {
+			return err
 		}
-		n, err := d.dst.ReadFrom(&io.LimitedReader{R: d.src, N: chunk})
+		d.writing.Store(true)
+		n, err := d.dst.ReadFrom(&io.LimitedReader{R: d.src, N: int64(min(there, chunk))})
+		d.writing.Store(false)
 		if n > 0 {
 			d.bytes.Add(uint64(n))
 			p.touch()
 		}
-		switch {
-		case err == nil && n == chunk:
-			continue
-		case err == nil:
-			p.touch()
-			p.half.Store(true)
-			d.dst.SetReadDeadline(p.deadline()) // wake the other direction to the shorter limit
-			if err = d.dst.CloseWrite(); err == nil {
-				return nil
-			}
-		case errors.Is(err, os.ErrDeadlineExceeded) && !p.failed.Load() && !p.stale():
-			continue
+		if err != nil {
+			return err
 		}
-		p.broken(d, other)
-		return err
+	}
+}
+
+// wasReset reports whether the end of the stream is in truth a reset. The
+// kernel tells of one once, and a write of the other direction may have been
+// first to hear it: then a read finds an end.
+func (d *direction) wasReset(other *direction) bool {
+	if other.ended.Load() || !isClosed(d.src) || isFailed(d.src) {
+		return false // the end came in order; what a socket was not told of came after it
+	}
+	select {
+	case <-other.over: // its write has failed
+		return !errors.Is(other.err, syscall.EPIPE) // EPIPE: the end came first
+	case <-time.After(flushIdle):
+		return true
 	}
 }
 
@@ -117,10 +147,9 @@ func (p *pipe) copy(d, other *direction) error {
 // and ends by itself. Otherwise nobody is left to take what it reads.
 func (p *pipe) broken(d, other *direction) {
 	p.failed.Store(true)
-	if !isDead(d.dst) {
+	if !isClosed(d.dst) {
 		other.halt()
 	}
-	other.dst.SetWriteDeadline(time.Now().Add(flushLimit))
 }
 
 // fail ends both directions now. It may be called at any time.
@@ -132,14 +161,32 @@ func (p *pipe) fail() {
 	p.backend.SetWriteDeadline(past)
 }
 
+// overdue reports whether the pipe is to be given up: because nothing has
+// moved within the limit, or because one end is dead and what it sent does not
+// move on. Nobody reads a dead end while the other takes no more bytes, and so
+// nobody notices.
+func (p *pipe) overdue() bool {
+	if p.stale() {
+		return true
+	}
+	if p.quiet() < flushIdle || !p.up.writing.Load() && !p.down.writing.Load() {
+		return false
+	}
+	if !p.failed.Load() && !isFailed(p.client) && !isFailed(p.backend) {
+		return false
+	}
+	before := p.acked
+	p.acked = acknowledged(p.client) + acknowledged(p.backend)
+	return p.acked == before
+}
+
 // drain waits until the peer of c has taken what was written to it, or stopped
 // taking, and resets the connection. A reset throws away what has not been
 // sent.
 func (p *pipe) drain(ctx context.Context, c *net.TCPConn) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	left, moved := unsent(c), time.Now()
-	for end := moved.Add(flushLimit); left > 0 && time.Now().Before(end) && time.Since(moved) < flushIdle; {
+	for left, moved := unsent(c), time.Now(); left > 0 && time.Since(moved) < flushIdle; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -167,7 +214,3 @@ func (p *pipe) limit() time.Duration {
 
 // stale reports whether neither direction has moved within the limit.
 func (p *pipe) stale() bool { return p.quiet() >= p.limit() }
-
-// deadline is a quarter of the limit away: a busy direction reports its
-// progress well before the other could take the pipe for stale.
-func (p *pipe) deadline() time.Time { return time.Now().Add(p.limit() / 4) }

@@ -61,21 +61,18 @@ func (e *portable) run(ctx context.Context) error {
 	}
 }
 
-// sweep finds connections whose one end is dead while the other takes no more
-// bytes: nobody reads the dead end, and so nobody notices.
+// sweep ends the connections that do not move.
 func (e *portable) sweep() {
 	e.mu.Lock()
-	var stuck []*pipe
+	var overdue []*pipe
 	for p := range e.pipes {
-		if p.quiet() >= sweepInterval {
-			stuck = append(stuck, p)
+		if p.overdue() {
+			overdue = append(overdue, p)
 		}
 	}
 	e.mu.Unlock()
-	for _, p := range stuck {
-		if isDead(p.client) || isDead(p.backend) {
-			p.fail()
-		}
+	for _, p := range overdue {
+		p.fail()
 	}
 }
 

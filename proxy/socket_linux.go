@@ -64,22 +64,90 @@ func control(c syscall.RawConn, do func(fd int) error) error {
 	return err
 }
 
+// A waiter waits until a connection can be read.
+type waiter struct {
+	raw   syscall.RawConn
+	look  func(fd uintptr) bool // reports whether there is something
+	there int
+	err   error
+	peek  [1]byte
+}
+
+func newWaiter(c *net.TCPConn) (*waiter, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	w := &waiter{raw: raw}
+	w.look = func(fd uintptr) bool {
+		if w.there, w.err = unix.IoctlGetInt(int(fd), unix.SIOCINQ); w.err != nil || w.there > 0 {
+			return true
+		}
+		// Nothing, or the end, or an error.
+		for {
+			if w.there, _, w.err = syscall.Recvfrom(int(fd), w.peek[:], syscall.MSG_PEEK); w.err != syscall.EINTR {
+				return w.err != syscall.EAGAIN
+			}
+		}
+	}
+	return w, nil
+}
+
+// wait returns how many bytes there are, 0 at the end of the stream.
+func (w *waiter) wait() (int, error) {
+	if err := w.raw.Read(w.look); err != nil {
+		return 0, err
+	}
+	return w.there, os.NewSyscallError("recvfrom", w.err)
+}
+
 // tcpClose is the state of a socket whose connection is over (tcp(7)).
 const tcpClose = 7
 
-// isDead reports whether the peer of c has reset the connection, or vanished.
-func isDead(c *net.TCPConn) bool {
+// isClosed reports whether the connection of c is over: both ends have ended
+// it, or the peer has reset it, or vanished.
+func isClosed(c *net.TCPConn) bool {
+	info, err := tcpInfo(c)
+	return err != nil || info.State == tcpClose
+}
+
+// acknowledged returns how many bytes the peer of c has acknowledged.
+func acknowledged(c *net.TCPConn) uint64 {
+	info, err := tcpInfo(c)
+	if err != nil {
+		return 0
+	}
+	return info.Bytes_acked
+}
+
+func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	err = control(raw, func(fd int) (err error) {
+		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
+	return info, err
+}
+
+// isFailed reports whether the peer of c has reset the connection, or
+// vanished, and no call on c has returned that yet. A connection that both
+// ends have ended in order does not count, though what was received may still
+// have to be read.
+func isFailed(c *net.TCPConn) bool {
 	raw, err := c.SyscallConn()
 	if err != nil {
 		return true
 	}
-	dead := false
+	fds := []unix.PollFd{{}}
 	err = control(raw, func(fd int) error {
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		dead = err == nil && info.State == tcpClose
+		fds[0].Fd = int32(fd)
+		_, err := unix.Poll(fds, 0)
 		return err
 	})
-	return dead || err != nil
+	return err == nil && fds[0].Revents&unix.POLLERR != 0
 }
 
 // unsent returns how many bytes written to c its peer has not acknowledged.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -27,8 +28,37 @@ func (l *tcpListener) pauseSocket() error { return l.ln.Close() }
 // resumeSocket opens the socket again. The caller must hold mu.
 func (l *tcpListener) resumeSocket() error { return l.openSocket() }
 
-// isDead cannot be told.
-func isDead(*net.TCPConn) bool { return false }
+// A waiter waits until a connection can be read.
+type waiter struct{ raw syscall.RawConn }
+
+func newWaiter(c *net.TCPConn) (*waiter, error) {
+	raw, err := c.SyscallConn()
+	return &waiter{raw}, err
+}
+
+// wait returns how many bytes there are, as far as it looks, 0 at the end of
+// the stream.
+func (w *waiter) wait() (there int, err error) {
+	var peekErr error
+	err = w.raw.Read(func(fd uintptr) bool {
+		buf := buffers.Get().(*[maxDatagram]byte)
+		defer buffers.Put(buf)
+		for {
+			if there, _, peekErr = syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK); peekErr != syscall.EINTR {
+				return peekErr != syscall.EAGAIN
+			}
+		}
+	})
+	if err == nil {
+		err = os.NewSyscallError("recvfrom", peekErr)
+	}
+	return there, err
+}
+
+// isClosed, isFailed and acknowledged cannot be told.
+func isClosed(*net.TCPConn) bool       { return false }
+func isFailed(*net.TCPConn) bool       { return false }
+func acknowledged(*net.TCPConn) uint64 { return 0 }
 
 // unsent cannot be told. What was written is given a moment to leave.
 func unsent(*net.TCPConn) int {

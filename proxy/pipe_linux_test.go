@@ -1,0 +1,80 @@
+package proxy
+
+import (
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// openFiles returns how many descriptors this process has.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+// TestDescriptors checks that an idle connection has its two sockets alone.
+func TestDescriptors(t *testing.T) { eachEngine(t, testDescriptors) }
+
+func testDescriptors(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	h.serve(vip, tcp, ends(serveTCP(t, func(c *net.TCPConn) {
+		for b := make([]byte, 1); ; { // io.Copy would splice
+			if _, err := c.Read(b); err != nil {
+				return
+			}
+			c.Write(b)
+		}
+	}))...)
+	const n, spare = 100, 30
+	before := openFiles(t)
+	for range n {
+		c := dialTCP(t, vip)
+		io.WriteString(c, "x")
+		io.ReadFull(c, make([]byte, 1))
+	}
+	if got := openFiles(t) - before - 2*n; got > 2*n+spare { // the test has 2n itself
+		t.Errorf("%d idle connections have %d descriptors", n, got)
+	}
+}
+
+// TestBytesAreSpliced checks that the kernel moves the bytes: read(2) of this
+// process returns what client and server read, and no more.
+func TestBytesAreSpliced(t *testing.T) { eachEngine(t, testBytesAreSpliced) }
+
+func testBytesAreSpliced(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	const size = 32 << 20
+	h.serve(vip, tcp, ends(serveTCP(t, func(c *net.TCPConn) { c.Write(make([]byte, size)) }))...)
+	before := bytesRead(t)
+	if n, err := io.Copy(io.Discard, dialTCP(t, vip)); n != size || err != nil {
+		t.Fatal(n, err)
+	}
+	if read := bytesRead(t) - before; read < size || read > size*5/4 {
+		t.Errorf("%d bytes were read to receive %d", read, size)
+	}
+}
+
+// bytesRead returns how many bytes this process has got from read(2).
+func bytesRead(t *testing.T) int {
+	t.Helper()
+	data, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Skipf("SKIP: no accounting here: %v", err)
+	}
+	_, rest, _ := strings.Cut(string(data), "rchar: ")
+	text, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
