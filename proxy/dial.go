@@ -37,8 +37,9 @@ type dialed struct {
 // once; one that is silent gets company after the hedge delay, and again after
 // two and a half times that, and the first to answer is taken. No byte has
 // been sent by then, so a client sees nothing of it. Each Backend is dialled
-// at most once. A failure of this host's own, such as a lack of descriptors,
-// is no Backend's fault and ends the search.
+// at most once. After a failure of this host's own, such as a lack of
+// descriptors, which is no Backend's fault, only the dials that run are waited
+// for.
 func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	next, stop := iter.Pull(f.picker.Pick())
@@ -69,6 +70,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	defer company.Stop()
 	delay := d.hedge * 3 / 2
 	var errs []error
+	local := false
 	for {
 		select {
 		case o := <-outcomes:
@@ -80,12 +82,14 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 			if ctx.Err() == nil {
 				f.counters.dialErrors.Add(1)
 			}
-			if isLocal(o.err) || !start() && running == 0 {
+			local = local || isLocal(o.err)
+			if (local || !start()) && running == 0 {
 				return nil, errors.Join(errs...)
 			}
 		case <-company.C:
-			start()
-			company.Reset(delay)
+			if !local && start() {
+				company.Reset(delay)
+			}
 		}
 	}
 }
@@ -97,14 +101,25 @@ func (d *dialer) dialOne(ctx context.Context, b registry.Backend) dialed {
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	dialer.SetMultipathTCP(false)
-	conn, err := dialer.DialTCP(ctx, "tcp", netip.AddrPort{}, b.Address)
-	return dialed{conn, err}
+	conn, err := connect(ctx, &dialer, "tcp", b.Address)
+	if err != nil {
+		return dialed{err: err}
+	}
+	return dialed{conn: conn.(*net.TCPConn)}
 }
 
-// isLocal reports whether a dial failed for a reason of this host's own.
+// connect connects a socket without binding it first, as Dialer.DialTCP does
+// even for no address: a port that bind(2) chooses is taken for every Backend,
+// one that connect(2) chooses for this one alone.
+func connect(ctx context.Context, d *net.Dialer, network string, to netip.AddrPort) (net.Conn, error) {
+	return d.DialContext(ctx, network, to.String())
+}
+
+// isLocal reports whether a dial failed for a reason of this host's own, which
+// concerns every Backend. That no port is left (EADDRNOTAVAIL) concerns one.
 func isLocal(err error) bool {
 	for _, local := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL, syscall.EAGAIN,
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN,
 	} {
 		if errors.Is(err, local) {
 			return true

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,9 +41,10 @@ func testDescriptors(t *testing.T, start starter) {
 		io.WriteString(c, "x")
 		io.ReadFull(c, make([]byte, 1))
 	}
-	if got := openFiles(t) - before - 2*n; got > 2*n+spare { // the test has 2n itself
-		t.Errorf("%d idle connections have %d descriptors", n, got)
-	}
+	waitFor(t, "idle connections to have two descriptors each", func() bool {
+		runtime.GC()                               // Go keeps kernel pipes for the next who needs one
+		return openFiles(t)-before-2*n < 2*n+spare // the test has 2n itself
+	})
 }
 
 // TestBytesAreSpliced checks that the kernel moves the bytes: read(2) of this

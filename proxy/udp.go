@@ -172,8 +172,7 @@ func (l *udpListener) repick(fl *flow) bool {
 		if slices.Contains(fl.refused, b.Address) || l.engine.dialer.own.contains(b.Address) {
 			continue
 		}
-		var d net.Dialer
-		conn, err := d.DialUDP(l.engine.ctx, "udp", netip.AddrPort{}, b.Address)
+		c, err := connect(l.engine.ctx, new(net.Dialer), "udp", b.Address)
 		if err != nil {
 			l.engine.log.Debug("open a flow", "backend", b.Address, "error", err)
 			if isLocal(err) {
@@ -181,6 +180,7 @@ func (l *udpListener) repick(fl *flow) bool {
 			}
 			continue
 		}
+		conn := c.(*net.UDPConn)
 		fl.conn, fl.backend = conn, b
 		l.engine.wg.Go(func() { fl.answer(conn) })
 		return true

@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const namespaceEnv = "USHER_PROXY_TEST_NAMESPACE"
+
+// inNamespace reports whether the test runs in a network namespace of its own,
+// which has nothing but a lo. Outside it runs the calling test in one, as
+// another process, passes on how that went, and returns false.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(namespaceEnv) == t.Name() {
+		setLoUp(t)
+		return true
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
+	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Skipf("SKIP: no network namespace can be made here: %v", err)
+	}
+	err := cmd.Wait()
+	t.Logf("in a network namespace:\n%s", out.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return false
+}
+
+func setLoUp(t *testing.T) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	ifr, err := unix.NewIfreq("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ifr.SetUint16(unix.IFF_UP)
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPorts checks that a port of this host's is taken for one Backend alone,
+// and that a Backend to which none is left does not stand in the way of others.
+func TestPorts(t *testing.T) {
+	if inNamespace(t) {
+		eachEngine(t, testPorts)
+	}
+}
+
+func testPorts(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	full, free := serveTCP(t, echo), serveTCP(t, echo)
+	vip := netip.MustParseAddrPort("127.96.0.5:8080")
+	h.serve(vip, tcp, ends(full, free)...)
+	const first, n = 50000, 10
+	sysctl := "/proc/sys/net/ipv4/ip_local_port_range"
+	if err := os.WriteFile(sysctl, fmt.Appendf(nil, "%d %d", first, first+n-1), 0); err != nil {
+		t.Skipf("SKIP: the range of ports cannot be set: %v", err)
+	}
+	for i := range n {
+		c, err := net.Dial("tcp4", full.String())
+		if err != nil {
+			t.Fatalf("connection %d to a backend: %v", i, err)
+		}
+		defer c.Close()
+	}
+	for i := range n / 2 {
+		c := dialTCP(t, vip)
+		io.WriteString(c, "x")
+		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}
