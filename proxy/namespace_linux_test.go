@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"usher/registry"
 )
 
 const namespaceEnv = "USHER_PROXY_TEST_NAMESPACE"
@@ -94,5 +96,30 @@ func testPorts(t *testing.T, start starter) {
 		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
 			t.Errorf("connection %d: %v", i, err)
 		}
+	}
+}
+
+// TestIPv6 checks that an address of IPv6 can be listened at that no interface
+// has, as in a range that is local by a route.
+func TestIPv6(t *testing.T) {
+	if inNamespace(t) {
+		eachEngine(t, testIPv6)
+	}
+}
+
+func testIPv6(t *testing.T, start starter) {
+	h := start(t, Limits{}, func(s *setup) {
+		s.listen = func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{key.AddrPort(), "lo"}} }
+	})
+	a, _ := named(t, "a")
+	vip := netip.MustParseAddrPort("[fd00:10:96::5]:8080")
+	h.serve(vip, tcp, ends(a)...)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.statuses {
+		t.Error(s.Err)
+	}
+	if !h.proxy.own.contains(vip) {
+		t.Errorf("%s is not listened at", vip)
 	}
 }

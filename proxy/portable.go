@@ -100,7 +100,7 @@ func network(name string, at ListenAddr) string {
 
 // listenConfig returns how sockets are opened at an address.
 func listenConfig(at ListenAddr) net.ListenConfig {
-	lc := net.ListenConfig{Control: bindToDevice(at.Device), KeepAliveConfig: keepAlive}
+	lc := net.ListenConfig{Control: prepare(at), KeepAliveConfig: keepAlive}
 	lc.SetMultipathTCP(false) // plain sockets, whatever the system's default
 	return lc
 }

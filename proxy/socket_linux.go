@@ -8,14 +8,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bindToDevice returns what binds a new socket to a device, or nil for none.
-func bindToDevice(device string) func(network, address string, c syscall.RawConn) error {
-	if device == "" {
+// prepare returns what is done to a new socket before it is bound to at, or
+// nil for nothing. An IPv6 address that is local by a route alone can be bound
+// to with IPV6_FREEBIND only.
+func prepare(at ListenAddr) func(network, address string, c syscall.RawConn) error {
+	if at.Device == "" && at.Addr().Is4() {
 		return nil
 	}
 	return func(_, _ string, c syscall.RawConn) error {
 		return control(c, func(fd int) error {
-			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, device))
+			if at.Addr().Is6() {
+				if err := unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_FREEBIND, 1); err != nil {
+					return os.NewSyscallError("setsockopt IPV6_FREEBIND", err)
+				}
+			}
+			if at.Device == "" {
+				return nil
+			}
+			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, at.Device))
 		})
 	}
 }

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// bindToDevice returns nil for no device. Others are known on Linux only.
-func bindToDevice(device string) func(network, address string, c syscall.RawConn) error {
-	if device == "" {
+// prepare returns nil for no device. Others are known on Linux only.
+func prepare(at ListenAddr) func(network, address string, c syscall.RawConn) error {
+	if at.Device == "" {
 		return nil
 	}
 	return func(string, string, syscall.RawConn) error {
-		return fmt.Errorf("bind to device %s: %w", device, errors.ErrUnsupported)
+		return fmt.Errorf("bind to device %s: %w", at.Device, errors.ErrUnsupported)
 	}
 }
 
