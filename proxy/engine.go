@@ -29,8 +29,8 @@ type engineOptions struct {
 // A listener is open for one Frontend at one address.
 type listener interface {
 	// update is called when the Backends of the Frontend have changed: its
-	// Picker has the new ones already.
-	update(*registry.Frontend)
+	// Picker has the new ones already. After an error the listener is closed.
+	update(*registry.Frontend) error
 
 	// close stops listening. TCP connections go on, flows end.
 	close()

@@ -97,7 +97,12 @@ type Proxy struct {
 	engine  engine
 	own     *addressSet // addresses that the Proxy listens at
 	synced  chan struct{}
-	failed  map[place]*failure // belongs to the goroutine of Run
+
+	// These belong to the goroutine of Run.
+	held     map[socket]*frontend  // whose listener has it
+	waiting  map[socket][]*failure // who cannot have it
+	freed    []*failure            // to be tried again: it was ours, and is not any more
+	failures failures
 
 	mu        sync.Mutex // guards the following
 	frontends map[registry.FrontendKey]*frontend
@@ -122,10 +127,11 @@ func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 	own := newAddressSet()
 	return &Proxy{
 		options:   o,
+		held:      make(map[socket]*frontend),
+		waiting:   make(map[socket][]*failure),
 		engine:    newEngine(engineOptions{o.Limits, own, o.Log}),
 		own:       own,
 		synced:    make(chan struct{}),
-		failed:    make(map[place]*failure),
 		frontends: make(map[registry.FrontendKey]*frontend),
 		advanced:  make(chan struct{}),
 	}

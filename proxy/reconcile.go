@@ -1,24 +1,18 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"maps"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"usher/balancer"
 	"usher/registry"
-)
-
-// Back-off of listening at an address that somebody else has.
-const (
-	minListenRetry = time.Second
-	maxListenRetry = 30 * time.Second
 )
 
 // A frontend is what is open for one Frontend.
@@ -27,20 +21,40 @@ type frontend struct {
 	picker   balancer.Picker
 	counters counters
 
-	open map[ListenAddr]listener // belongs to the goroutine of Run
+	// These belong to the goroutine of Run. An address that is wanted is in one
+	// of them.
+	open   map[ListenAddr]listener
+	failed map[ListenAddr]*failure
 }
+
+// A socket is what one listener alone can have.
+type socket struct {
+	at       ListenAddr
+	protocol corev1.Protocol
+}
+
+func (f *frontend) socket(at ListenAddr) socket { return socket{at, f.now.Load().Protocol} }
 
 // A place is an address at which a Frontend is to be listened for.
 type place struct {
-	key registry.FrontendKey
-	at  ListenAddr
+	frontend *frontend
+	at       ListenAddr
 }
 
-// A failure is why a place cannot be listened at for now.
-type failure struct {
-	err   error
-	wait  time.Duration
-	retry time.Time
+// compare orders places that may want one address by who gets it: a port that
+// is listened at as it is comes before one that was moved.
+func (pl place) compare(other place) int {
+	a, b := pl.frontend.now.Load(), other.frontend.now.Load()
+	if moved := pl.at.Port() != a.Port; moved != (other.at.Port() != b.Port) {
+		if moved {
+			return 1
+		}
+		return -1
+	}
+	return cmp.Or(
+		a.AddrPort().Compare(b.AddrPort()), cmp.Compare(a.Protocol, b.Protocol),
+		pl.at.AddrPort.Compare(other.at.AddrPort), cmp.Compare(pl.at.Device, other.at.Device),
+	)
 }
 
 // Run serves the Frontends of the Store until ctx is done. Then it closes all
@@ -48,9 +62,12 @@ type failure struct {
 // level-triggered: a change names a Frontend to look at, and what is done
 // depends on the present state alone.
 func (p *Proxy) Run(ctx context.Context) error {
+	// The engine ends when nothing is started any more.
 	var engine sync.WaitGroup
 	defer engine.Wait()
-	engine.Go(func() { p.engine.run(ctx) })
+	engineCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	engine.Go(func() { p.engine.run(engineCtx) })
 	defer p.closeAll()
 	select {
 	case <-p.options.Store.Synced():
@@ -97,52 +114,75 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 		return err
 	}
 	snapshot := p.options.Store.Snapshot()
-	dirty := make(map[registry.FrontendKey]bool)
+	dirty := make(map[registry.FrontendKey]*registry.Frontend)
 	for _, c := range commits {
 		for _, change := range c.Frontends {
 			f := change.New
 			if f == nil {
 				f = change.Old
 			}
-			dirty[f.FrontendKey] = true
+			dirty[f.FrontendKey] = snapshot.Frontend(f.FrontendKey)
 		}
 	}
-	for key := range dirty {
-		p.reconcile(key, snapshot.Frontend(key))
-	}
+	p.reconcile(dirty)
 	p.setApplied(commits[len(commits)-1].Number)
 	return nil
 }
 
 func (p *Proxy) reconcileAll(snapshot *registry.Snapshot) {
-	seen := make(map[registry.FrontendKey]bool)
-	for f := range snapshot.Frontends() {
-		seen[f.FrontendKey] = true
-		p.reconcile(f.FrontendKey, f)
-	}
+	all := make(map[registry.FrontendKey]*registry.Frontend)
 	for key := range p.frontends {
-		if !seen[key] {
-			p.reconcile(key, nil)
+		all[key] = nil
+	}
+	for f := range snapshot.Frontends() {
+		all[f.FrontendKey] = f
+	}
+	p.reconcile(all)
+}
+
+// reconcile brings what is open for some Frontends into line with what is
+// wanted, nil for one that is gone. First it closes what is not wanted any
+// more, since its address may be wanted for another.
+func (p *Proxy) reconcile(want map[registry.FrontendKey]*registry.Frontend) {
+	var missing []place
+	for key, w := range want {
+		missing = append(missing, p.prune(key, w)...)
+	}
+	for _, x := range p.freed {
+		if x.frontend.failed[x.at] == x {
+			missing = append(missing, place{x.frontend, x.at})
 		}
+	}
+	p.freed = nil
+	slices.SortFunc(missing, place.compare)
+	for _, pl := range missing {
+		p.listen(pl.frontend, pl.at)
 	}
 }
 
-// reconcile brings what is open for one Frontend into line with want, which is
-// nil when the Frontend is gone.
-func (p *Proxy) reconcile(key registry.FrontendKey, want *registry.Frontend) {
+// prune updates one Frontend, closes what it does not want any more, and
+// returns where it is to be listened for as well.
+func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missing []place) {
 	f := p.frontends[key]
 	if want == nil {
 		if f != nil {
-			p.close(f)
-			p.forget(key, nil)
+			p.keep(f, nil)
 			p.set(key, nil)
 		}
-		return
+		return nil
 	}
 	if f == nil {
-		f = &frontend{picker: new(balancer.RoundRobin), open: make(map[ListenAddr]listener)}
+		f = &frontend{
+			picker: new(balancer.RoundRobin),
+			open:   make(map[ListenAddr]listener), failed: make(map[ListenAddr]*failure),
+		}
 		f.now.Store(want)
 		p.set(key, f)
+	}
+	if f.now.Load().Service != want.Service {
+		for _, x := range f.failed {
+			p.forget(x) // it was reported of another Service
+		}
 	}
 	f.now.Store(want)
 	f.picker.Update(want.Backends)
@@ -150,27 +190,32 @@ func (p *Proxy) reconcile(key registry.FrontendKey, want *registry.Frontend) {
 	if key.Protocol == corev1.ProtocolUDP && len(want.Backends) == 0 {
 		addresses = nil // without a socket the kernel refuses the datagrams
 	}
-	for at, l := range f.open {
-		if slices.Contains(addresses, at) {
-			l.update(want)
-		} else {
-			p.closeListener(f, at)
-		}
-	}
-	p.forget(key, addresses)
+	p.keep(f, addresses)
 	for _, at := range addresses {
-		if f.open[at] == nil && p.failed[place{key, at}] == nil {
-			p.listen(f, at)
+		if f.open[at] == nil && f.failed[at] == nil {
+			missing = append(missing, place{f, at})
 		}
 	}
+	return missing
 }
 
-// forget drops the failures of a Frontend at addresses that it no longer has.
-// There are few failures, if any.
-func (p *Proxy) forget(key registry.FrontendKey, addresses []ListenAddr) {
-	maps.DeleteFunc(p.failed, func(pl place, _ *failure) bool {
-		return pl.key == key && !slices.Contains(addresses, pl.at)
-	})
+// keep closes what a Frontend has at other addresses than these, and updates
+// the rest. A listener that cannot be updated is closed, and opened again when
+// that is due.
+func (p *Proxy) keep(f *frontend, addresses []ListenAddr) {
+	for at, x := range f.failed {
+		if !slices.Contains(addresses, at) {
+			p.forget(x)
+		}
+	}
+	for at, l := range f.open {
+		if !slices.Contains(addresses, at) {
+			p.closeListener(f, at)
+		} else if err := l.update(f.now.Load()); err != nil {
+			p.closeListener(f, at)
+			p.fail(f, at, err)
+		}
+	}
 }
 
 // set enters a Frontend into the table that Stats reads.
@@ -186,49 +231,20 @@ func (p *Proxy) set(key registry.FrontendKey, f *frontend) {
 
 // listen opens a listener, or notes and reports that it cannot be.
 func (p *Proxy) listen(f *frontend, at ListenAddr) {
-	want := f.now.Load()
-	where := place{want.FrontendKey, at}
-	was := p.failed[where]
-	l, err := p.engine.listen(f, at)
-	if err == nil {
-		p.own.add(at.AddrPort, 1)
-		f.open[at] = l
-		if was != nil {
-			delete(p.failed, where)
-			p.options.Report(Status{want, at, nil})
-		}
+	if holder := p.held[f.socket(at)]; holder != nil {
+		p.fail(f, at, fmt.Errorf("listen on %s: %w", at.AddrPort, &HeldError{holder.now.Load()}))
 		return
 	}
-	now := &failure{err: err, wait: minListenRetry}
-	if was != nil {
-		now.wait = min(2*was.wait, maxListenRetry)
+	l, err := p.engine.listen(f, at)
+	if err != nil {
+		p.fail(f, at, err)
+		return
 	}
-	now.retry = time.Now().Add(now.wait)
-	p.failed[where] = now
-	if was == nil || was.err.Error() != err.Error() {
-		p.options.Log.Warn("cannot listen", "service", want.Service, "address", at.AddrPort, "error", err)
-		p.options.Report(Status{want, at, err})
-	}
-}
-
-// nextRetry returns when the next failed place is due.
-func (p *Proxy) nextRetry() (time.Time, bool) {
-	var due time.Time
-	for _, failure := range p.failed {
-		if due.IsZero() || failure.retry.Before(due) {
-			due = failure.retry
-		}
-	}
-	return due, !due.IsZero()
-}
-
-// retry listens again where that is due.
-func (p *Proxy) retry() {
-	now := time.Now()
-	for _, pl := range slices.Collect(maps.Keys(p.failed)) {
-		if !p.failed[pl].retry.After(now) {
-			p.listen(p.frontends[pl.key], pl.at)
-		}
+	p.own.add(at.AddrPort, 1)
+	p.held[f.socket(at)] = f
+	f.open[at] = l
+	if x := f.failed[at]; x != nil {
+		p.forget(x)
 	}
 }
 
@@ -236,16 +252,15 @@ func (p *Proxy) closeListener(f *frontend, at ListenAddr) {
 	f.open[at].close()
 	delete(f.open, at)
 	p.own.add(at.AddrPort, -1)
-}
-
-func (p *Proxy) close(f *frontend) {
-	for at := range f.open {
-		p.closeListener(f, at)
-	}
+	s := f.socket(at)
+	delete(p.held, s)
+	p.freed = append(p.freed, p.waiting[s]...)
 }
 
 func (p *Proxy) closeAll() {
 	for _, f := range p.frontends {
-		p.close(f)
+		for at := range f.open {
+			p.closeListener(f, at)
+		}
 	}
 }

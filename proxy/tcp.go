@@ -39,7 +39,10 @@ func (e *portable) listenTCP(f *frontend, at ListenAddr) (listener, error) {
 	if err := l.openSocket(); err != nil {
 		return nil, err
 	}
-	l.update(f.now.Load())
+	if err := l.update(f.now.Load()); err != nil {
+		l.ln.Close()
+		return nil, err
+	}
 	e.wg.Go(l.accept)
 	return l, nil
 }
@@ -55,23 +58,23 @@ func (l *tcpListener) openSocket() error {
 }
 
 // update implements listener.
-func (l *tcpListener) update(f *registry.Frontend) {
+func (l *tcpListener) update(f *registry.Frontend) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pause := len(f.Backends) == 0
 	if pause == l.paused || l.closed {
-		return
+		return nil
 	}
-	change := l.resumeSocket
+	change, what := l.resumeSocket, "resume"
 	if pause {
-		change = l.pauseSocket
+		change, what = l.pauseSocket, "pause"
 	}
 	if err := change(); err != nil {
-		l.engine.log.Error("pause or resume a listener", "address", l.at.AddrPort, "pause", pause, "error", err)
-		return
+		return fmt.Errorf("%s the listener on %s: %w", what, l.at.AddrPort, err)
 	}
 	l.paused = pause
 	l.signal()
+	return nil
 }
 
 // close implements listener.

@@ -50,7 +50,7 @@ func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 // update implements listener: the flows of a Backend that no longer serves end
 // at once, so that the client's next datagram goes to one that does. Those of
 // a Backend that terminates and still serves go on.
-func (l *udpListener) update(f *registry.Frontend) {
+func (l *udpListener) update(f *registry.Frontend) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	serves := func(b registry.Backend) bool {
@@ -62,6 +62,7 @@ func (l *udpListener) update(f *registry.Frontend) {
 			l.end(fl)
 		}
 	}
+	return nil
 }
 
 // close implements listener.
