@@ -78,15 +78,21 @@ func (e *portable) sweep() {
 
 // join runs a pipe until it ends.
 func (e *portable) join(p *pipe) error {
-	e.mu.Lock()
-	e.pipes[p] = struct{}{}
-	e.mu.Unlock()
-	defer func() {
-		e.mu.Lock()
-		delete(e.pipes, p)
-		e.mu.Unlock()
-	}()
+	e.track(p)
+	defer e.untrack(p)
 	return p.run(e.ctx)
+}
+
+func (e *portable) track(p *pipe) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pipes[p] = struct{}{}
+}
+
+func (e *portable) untrack(p *pipe) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.pipes, p)
 }
 
 // network returns the name of a network that is of one IP family: Go would

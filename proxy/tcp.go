@@ -135,10 +135,14 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 	c.connections.Add(1)
 	c.active.Add(1)
 	defer c.active.Add(-1)
+	var backend *net.TCPConn
 	defer func() {
 		if r := recover(); r != nil {
 			l.engine.log.Error("panic in a connection", "panic", r, "stack", string(debug.Stack()))
 			reset(client)
+			if backend != nil {
+				reset(backend)
+			}
 		}
 	}()
 	backend, err := l.engine.dialer.dial(l.engine.ctx, l.frontend)
