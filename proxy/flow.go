@@ -20,6 +20,7 @@ type flow struct {
 	listener *udpListener
 	client   netip.AddrPort
 	heard    atomic.Int64 // time of the last datagram in either direction, in ns
+	large    atomic.Bool  // last is more than what a flow may keep for long
 
 	// The following are guarded by the listener's mu.
 	backend  registry.Backend
@@ -27,8 +28,15 @@ type flow struct {
 	element  *list.Element    // in the queue
 	answered bool             // the Backend has answered
 	refused  []netip.AddrPort // Backends that refused since the last answer
-	last     []byte           // the client's last datagram, to be sent again
+	last     []byte           // the client's last datagram, to be sent again; nil when there is no need
 }
+
+// keptDatagram is the largest datagram that a flow keeps after an answer.
+const keptDatagram = 2048
+
+// noteInterval is how often an answer moves its flow away from those that make
+// room for others. That takes the lock of the listener.
+const noteInterval = 250 * time.Millisecond
 
 // queue returns the list that the flow is in.
 func (f *flow) queue() *list.List {
@@ -42,6 +50,7 @@ func (f *flow) queue() *list.List {
 // moves to another Backend, or has been idle for too long.
 func (f *flow) answer(conn *net.UDPConn) {
 	limit := f.listener.engine.limits.FlowUnanswered
+	var noted time.Time
 	for {
 		idle := time.Since(time.Unix(0, f.heard.Load()))
 		if idle >= limit {
@@ -52,10 +61,12 @@ func (f *flow) answer(conn *net.UDPConn) {
 		n, err := f.relay(conn)
 		switch {
 		case err == nil:
-			f.heard.Store(time.Now().UnixNano())
+			now := time.Now()
+			f.heard.Store(now.UnixNano())
 			f.listener.frontend.counters.bytesDown.Add(uint64(n))
-			if limit != f.listener.engine.limits.FlowIdle {
-				limit = f.listener.engine.limits.FlowIdle
+			limit = f.listener.engine.limits.FlowIdle
+			if now.Sub(noted) >= noteInterval || f.large.Load() {
+				noted = now
 				f.noteAnswer(conn)
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -121,11 +132,12 @@ func (f *flow) noteAnswer(conn *net.UDPConn) {
 		return
 	}
 	f.refused = nil
-	if !f.answered {
-		l.oneWay.Remove(f.element)
-		f.answered = true
-		f.element = l.answered.PushBack(f)
+	if f.large.Swap(false) {
+		f.last = nil
 	}
+	f.queue().Remove(f.element)
+	f.answered = true
+	f.element = f.queue().PushBack(f)
 }
 
 // moveOn gives the flow another Backend after the present one refused, and
@@ -141,7 +153,9 @@ func (f *flow) moveOn(conn *net.UDPConn) {
 		l.end(f)
 		return
 	}
-	l.send(f)
+	if f.last != nil {
+		l.send(f)
+	}
 }
 
 // finish ends the flow, unless it has another socket by now.

@@ -63,17 +63,21 @@ func eachEngine[T interface {
 	for name, engine := range engines {
 		t.Run(name, func(t T) {
 			test(t, func(t testing.TB, limits Limits, change ...func(*setup)) *harness {
-				s := setup{
-					listen: func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{AddrPort: key.AddrPort()}} },
-					engine: engine,
-					log:    slog.NewTextHandler(t.Output(), nil),
-				}
+				s := newSetup(t, engine)
 				for _, c := range change {
 					c(&s)
 				}
 				return startWith(t, limits, s)
 			})
 		})
+	}
+}
+
+func newSetup(t testing.TB, engine func(engineOptions) engine) setup {
+	return setup{
+		listen: func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{AddrPort: key.AddrPort()}} },
+		engine: engine,
+		log:    slog.NewTextHandler(t.Output(), nil),
 	}
 }
 

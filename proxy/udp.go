@@ -28,12 +28,13 @@ type udpListener struct {
 	engine   *portable
 	frontend *frontend
 	conn     *net.UDPConn
+	done     chan struct{} // closed with the listener
 
 	mu       sync.Mutex // guards the following
 	closed   bool
 	flows    map[netip.AddrPort]*flow
-	oneWay   list.List // of *flow without an answer, the longest silent client first
-	answered list.List // of *flow, the same
+	oneWay   list.List // of *flow without an answer, the longest idle first
+	answered list.List // of *flow, the same within noteInterval
 }
 
 func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
@@ -42,7 +43,10 @@ func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
 	}
-	l := &udpListener{engine: e, frontend: f, conn: conn.(*net.UDPConn), flows: make(map[netip.AddrPort]*flow)}
+	l := &udpListener{
+		engine: e, frontend: f, conn: conn.(*net.UDPConn), done: make(chan struct{}),
+		flows: make(map[netip.AddrPort]*flow),
+	}
 	e.wg.Go(l.receive)
 	return l, nil
 }
@@ -70,24 +74,32 @@ func (l *udpListener) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	close(l.done)
 	l.conn.Close()
 	for _, fl := range l.flows {
 		l.end(fl)
 	}
 }
 
-// receive passes the clients' datagrams on until the listener is closed.
+// receive passes the clients' datagrams on until the listener is closed. An
+// error may be about an earlier answer of ours; one that stays must not make
+// it spin.
 func (l *udpListener) receive() {
 	var buf [maxDatagram]byte
+	retry := time.Duration(0)
 	for {
 		n, client, err := l.conn.ReadFromUDPAddrPort(buf[:])
-		switch {
-		case err == nil:
+		if err == nil {
+			retry = 0
 			l.pass(netip.AddrPortFrom(client.Addr().Unmap(), client.Port()), buf[:n])
-		case errors.Is(err, net.ErrClosed):
+			continue
+		}
+		select {
+		case <-time.After(retry):
+			retry = min(max(2*retry, minAcceptRetry), maxAcceptRetry)
+		case <-l.done:
 			return
 		}
-		// Any other error is about an earlier answer of ours.
 	}
 }
 
@@ -113,7 +125,11 @@ func (l *udpListener) pass(client netip.AddrPort, datagram []byte) {
 	}
 	fl.heard.Store(time.Now().UnixNano())
 	fl.queue().MoveToBack(fl.element)
+	if fl.last == nil {
+		fl.last = make([]byte, 0, len(datagram)) // not nil, even for an empty one
+	}
 	fl.last = append(fl.last[:0], datagram...)
+	fl.large.Store(cap(fl.last) > keptDatagram)
 	l.send(fl)
 }
 

@@ -226,3 +226,124 @@ func testForgedClient(t *testing.T, start starter) {
 		t.Errorf("a forged datagram was answered: %v", err)
 	}
 }
+
+// TestFlowsMakeRoom checks that the flow that moved last is not the one to go,
+// though its client has been silent for longest.
+func TestFlowsMakeRoom(t *testing.T) { eachEngine(t, testFlowsMakeRoom) }
+
+func testFlowsMakeRoom(t *testing.T, start starter) {
+	h := start(t, Limits{MaxFlows: 2})
+	vip := freePort(t, "127.96.0.5")
+	p, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { // "stream" is answered by many
+		buf := make([]byte, 10)
+		for {
+			n, from, err := p.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			p.WriteToUDPAddrPort([]byte("x"), from)
+			if string(buf[:n]) == "stream" {
+				wg.Go(func() {
+					tick := time.NewTicker(10 * time.Millisecond)
+					defer tick.Stop()
+					for {
+						select {
+						case <-tick.C:
+							p.WriteToUDPAddrPort([]byte("x"), from)
+						case <-stop:
+							return
+						}
+					}
+				})
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(stop)
+	defer p.Close()
+	h.serve(vip, udp, ends(netip.MustParseAddrPort(p.LocalAddr().String()))...)
+	streaming, quiet := dialUDP(t, vip), dialUDP(t, vip)
+	for payload, c := range map[string]*net.UDPConn{"stream": streaming, "once": quiet} {
+		if _, err := exchange(c, payload); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 { // a second, in which the other is idle
+		if _, err := streaming.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := exchange(dialUDP(t, vip), "once"); err != nil {
+		t.Fatal(err)
+	}
+	for range 200 { // more than what was under way
+		if _, err := streaming.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("the flow that moved last had to go: %v", err)
+		}
+		streaming.SetReadDeadline(time.Now().Add(time.Second))
+	}
+}
+
+// TestEqualFlowLimits checks that flows with an answer stay when there is but
+// one limit for both kinds.
+func TestEqualFlowLimits(t *testing.T) { eachEngine(t, testEqualFlowLimits) }
+
+func testEqualFlowLimits(t *testing.T, start starter) {
+	h := start(t, Limits{MaxFlows: 4, FlowUnanswered: time.Minute, FlowIdle: time.Minute})
+	vip := freePort(t, "127.96.0.5")
+	mute, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	a, _ := serveUDP(t, "a")
+	h.serve(vip, udp, ends(a)...)
+	answered := dialUDP(t, vip)
+	if _, err := exchange(answered, ""); err != nil {
+		t.Fatal(err)
+	}
+	h.serve(vip, udp, end{netip.MustParseAddrPort(mute.LocalAddr().String()), false}, end{a, true})
+	for range 20 {
+		dialUDP(t, vip).Write([]byte("x"))
+	}
+	waitFor(t, "20 flows", func() bool { return h.statsOf(vip).Flows == 21 })
+	if _, err := exchange(answered, ""); err != nil || h.statsOf(vip).Flows != 21 {
+		t.Errorf("the flow with answers had to go, %v", err)
+	}
+}
+
+// TestLateAnswers checks that a Backend that was removed cannot reach a client
+// any more.
+func TestLateAnswers(t *testing.T) { eachEngine(t, testLateAnswers) }
+
+func testLateAnswers(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	late, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	b, _ := serveUDP(t, "b")
+	h.serve(vip, udp, ends(netip.MustParseAddrPort(late.LocalAddr().String()))...)
+	c := dialUDP(t, vip)
+	c.Write([]byte("x"))
+	_, from, err := late.ReadFromUDPAddrPort(make([]byte, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.serve(vip, udp, ends(b)...)
+	late.WriteToUDPAddrPort([]byte("late"), from)
+	for range 3 {
+		if got, err := exchange(c, "x"); got != "bx" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		late.WriteToUDPAddrPort([]byte("late"), from)
+	}
+}
