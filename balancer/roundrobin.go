@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"iter"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 
@@ -10,8 +11,9 @@ import (
 
 // A RoundRobin picks its Backends in turn, in the order of their addresses.
 // It is exact: among n Backends, n picks in a row choose each once, however
-// many goroutines make them. After an Update it goes on behind the Backend
-// that was picked last. The zero value has no Backends.
+// many goroutines make them. After an Update it goes on behind the address
+// that was picked last, be that in the list or not. The zero value has no
+// Backends.
 type RoundRobin struct {
 	turn atomic.Pointer[turn]
 }
@@ -19,17 +21,38 @@ type RoundRobin struct {
 // A turn is the position in one list of Backends.
 type turn struct {
 	backends []registry.Backend
-	next     atomic.Uint64 // counts picks; the index of the next one modulo the length
+	last     netip.AddrPort // picked last from the lists before; the zero value for none
+	first    uint64         // index of the first pick
+	next     atomic.Uint64  // first, plus a count of picks; the index of the next one modulo the length
 }
 
+// replaced is the bit of next that says that there is another turn: what is
+// picked from then on is not counted there.
+const replaced = 1 << 63
+
 // Pick implements Picker.
-func (r *RoundRobin) Pick() iter.Seq[registry.Backend] {
-	t := r.turn.Load()
-	if t == nil || len(t.backends) == 0 {
-		return func(func(registry.Backend) bool) {}
+func (r *RoundRobin) Pick() iter.Seq[registry.Backend] { return r.pick(r.turn.Load()) }
+
+// pick picks from t, or from what it has been replaced by.
+func (r *RoundRobin) pick(t *turn) iter.Seq[registry.Backend] {
+	for t != nil && len(t.backends) > 0 {
+		n := t.next.Add(1) - 1
+		if n&replaced != 0 {
+			if now := r.turn.Load(); now != t {
+				t = now
+				continue
+			}
+			// The Update is still under way. Its position does not know of this
+			// pick, but who picks does not wait.
+		}
+		return t.from(int((n &^ replaced) % uint64(len(t.backends))))
 	}
+	return func(func(registry.Backend) bool) {}
+}
+
+// from returns all Backends, beginning at an index.
+func (t *turn) from(first int) iter.Seq[registry.Backend] {
 	n := len(t.backends)
-	first := int((t.next.Add(1) - 1) % uint64(n))
 	return func(yield func(registry.Backend) bool) {
 		for i := range n {
 			if !yield(t.backends[(first+i)%n]) {
@@ -42,22 +65,24 @@ func (r *RoundRobin) Pick() iter.Seq[registry.Backend] {
 // Update implements Picker.
 func (r *RoundRobin) Update(backends []registry.Backend) {
 	t := &turn{backends: backends}
-	if old := r.turn.Load(); old != nil && len(old.backends) > 0 {
-		picks := old.next.Load()
-		n := uint64(len(old.backends))
-		last := old.backends[(picks+n-1)%n]
-		if picks > 0 {
-			t.next.Store(uint64(after(backends, last)))
+	if old := r.turn.Load(); old != nil {
+		t.last = old.last
+		if picks := old.next.Or(replaced); picks != old.first {
+			t.last = old.backends[(picks-1)%uint64(len(old.backends))].Address
+		}
+		if t.last.IsValid() {
+			t.first = uint64(after(backends, t.last))
 		}
 	}
+	t.next.Store(t.first)
 	r.turn.Store(t)
 }
 
 // after returns the index of the first of backends whose address is greater
-// than that of last, or 0 when there is none.
-func after(backends []registry.Backend, last registry.Backend) int {
-	i, found := slices.BinarySearchFunc(backends, last, func(a, b registry.Backend) int {
-		return a.Address.Compare(b.Address)
+// than last, or 0 when there is none.
+func after(backends []registry.Backend, last netip.AddrPort) int {
+	i, found := slices.BinarySearchFunc(backends, last, func(b registry.Backend, last netip.AddrPort) int {
+		return b.Address.Compare(last)
 	})
 	if found {
 		i++

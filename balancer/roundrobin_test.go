@@ -46,7 +46,11 @@ func TestRoundRobin(t *testing.T) {
 		{"the next one removed", [][2]string{{"abc", "ab"}, {"ab", "abab"}}},
 		{"another one removed", [][2]string{{"abc", "ab"}, {"bc", "cbc"}}},
 		{"all replaced", [][2]string{{"abc", "ab"}, {"xyz", "xyz"}}},
-		{"all gone and back", [][2]string{{"abc", "ab"}, {"", "-"}, {"abc", "abc"}}},
+		{"all gone and back", [][2]string{{"abc", "ab"}, {"", "-"}, {"abc", "cab"}}},
+		{"all gone and back without a pick", [][2]string{{"abc", "ab"}, {"", ""}, {"", "-"}, {"abc", "cab"}}},
+		{"the last one picked gone and back without a pick", [][2]string{{"abc", "ab"}, {"ac", ""}, {"abc", "cab"}}},
+		{"the last one of the list, and one added behind later", [][2]string{{"abc", "abc"}, {"abc", ""}, {"abcd", "dabc"}}},
+		{"the last one of the list removed, and one added behind later", [][2]string{{"abc", "abc"}, {"ab", ""}, {"abd", "dab"}}},
 		{"no pick between two changes", [][2]string{{"abc", "a"}, {"abcd", ""}, {"abcde", "bcde"}}},
 	}
 	for _, tt := range tests {
@@ -114,6 +118,25 @@ func TestRoundRobinIsExact(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int{"a": 16000, "b": 16000, "c": 16000}, total); diff != "" {
 		t.Errorf("picks (-want +got):\n%s", diff)
+	}
+}
+
+// TestRoundRobinOvertaken has a pick that an Update overtakes: it counts in
+// the new list.
+func TestRoundRobinOvertaken(t *testing.T) {
+	var r RoundRobin
+	r.Update(list("abc"))
+	first(&r)
+	old := r.turn.Load()
+	r.Update(list("abcd"))
+	for b := range r.pick(old) {
+		if b.Pod != "b" {
+			t.Errorf("picked %s, want b", b.Pod)
+		}
+		break
+	}
+	if got := first(&r); got != "c" {
+		t.Errorf("then %s, want c", got)
 	}
 }
 
