@@ -60,7 +60,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 			return false
 		}
 		running++
-		go func() { outcomes <- d.dialOne(ctx, b) }()
+		go func() { outcomes <- d.dialOne(ctx, f, b) }()
 		return true
 	}
 	if !start() {
@@ -94,9 +94,11 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	}
 }
 
-func (d *dialer) dialOne(ctx context.Context, b registry.Backend) dialed {
+func (d *dialer) dialOne(ctx context.Context, f *frontend, b registry.Backend) dialed {
 	if d.own.contains(b.Address) {
-		d.log.Warn("refused to dial a backend", "backend", b.Address, "error", errLoop)
+		if f.loops.begins() {
+			d.log.Warn("refused to dial a backend", "frontend", f.now.Load().FrontendKey, "backend", b.Address, "error", errLoop)
+		}
 		return dialed{err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}

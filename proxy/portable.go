@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,10 @@ type portable struct {
 	dialer dialer
 	log    *slog.Logger
 
+	descriptors *budget
+	short       episode      // of too few descriptors
+	scarce      atomic.Int64 // nothing is accepted until then, in ns
+
 	ctx  context.Context // done when connections are to be aborted
 	stop context.CancelFunc
 	wg   sync.WaitGroup // every goroutine of the engine
@@ -27,7 +32,7 @@ type portable struct {
 
 func newPortable(o engineOptions) *portable {
 	e := &portable{
-		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}),
+		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}), descriptors: newBudget(o.MaxDescriptors),
 		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
 	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
@@ -73,6 +78,40 @@ func (e *portable) sweep() {
 	e.mu.Unlock()
 	for _, p := range overdue {
 		p.fail()
+	}
+}
+
+// pauseAfterLack is how long nothing is accepted after a dial has failed for a
+// lack of descriptors or memory.
+const pauseAfterLack = 100 * time.Millisecond
+
+// dial finds a Backend for a client. When this host lacks what that takes, it
+// tries again: the client would see a reset, and has done nothing wrong.
+func (e *portable) dial(f *frontend) (*net.TCPConn, error) {
+	end := time.Now().Add(e.limits.DialTimeout)
+	for retry := minAcceptRetry; ; retry = min(2*retry, maxAcceptRetry) {
+		conn, err := e.dialer.dial(e.ctx, f)
+		if err == nil || !isLocal(err) {
+			return conn, err
+		}
+		e.scarce.Store(time.Now().Add(pauseAfterLack).UnixNano())
+		e.lack("dial a backend", err)
+		if time.Now().Add(retry).After(end) {
+			return nil, err
+		}
+		select {
+		case <-time.After(retry):
+		case <-e.ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// lack logs that something cannot be done for a lack of descriptors or the
+// like.
+func (e *portable) lack(what string, err error) {
+	if e.short.begins() {
+		e.log.Warn("cannot go on as fast as clients ask", "action", what, "error", err)
 	}
 }
 

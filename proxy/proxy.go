@@ -58,6 +58,11 @@ type Limits struct {
 	// MaxFlows bounds the flows of one listener (4096). The oldest idle one
 	// makes room, one without an answer first.
 	MaxFlows int
+
+	// MaxDescriptors bounds the descriptors of all listeners, connections and
+	// flows together (three quarters of RLIMIT_NOFILE). When there are no more,
+	// clients wait to be accepted, and flows make room.
+	MaxDescriptors int
 }
 
 func (l *Limits) setDefaults() {
@@ -72,6 +77,9 @@ func (l *Limits) setDefaults() {
 	}
 	if l.MaxFlows == 0 {
 		l.MaxFlows = 4096
+	}
+	if l.MaxDescriptors == 0 {
+		l.MaxDescriptors = defaultDescriptors()
 	}
 }
 

@@ -20,6 +20,7 @@ type frontend struct {
 	now      atomic.Pointer[registry.Frontend] // the present state
 	picker   balancer.Picker
 	counters counters
+	loops    episode // of Backends that are addresses of the Proxy
 
 	// These belong to the goroutine of Run. An address that is wanted is in one
 	// of them.

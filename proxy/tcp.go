@@ -19,6 +19,8 @@ const (
 	maxAcceptRetry = time.Second
 )
 
+var errShort = errors.New("all descriptors that the proxy may have are in use")
+
 // A tcpListener accepts the connections of a Frontend at one address. While
 // the Frontend has no Backends it is paused: connections are refused, as
 // kube-proxy's REJECT rule does, and nobody else can take the port.
@@ -26,6 +28,7 @@ type tcpListener struct {
 	engine   *portable
 	frontend *frontend
 	at       ListenAddr
+	done     chan struct{} // closed with the listener
 
 	mu      sync.Mutex // guards the following
 	ln      *net.TCPListener
@@ -35,7 +38,7 @@ type tcpListener struct {
 }
 
 func (e *portable) listenTCP(f *frontend, at ListenAddr) (listener, error) {
-	l := &tcpListener{engine: e, frontend: f, at: at, changed: make(chan struct{})}
+	l := &tcpListener{engine: e, frontend: f, at: at, done: make(chan struct{}), changed: make(chan struct{})}
 	if err := l.openSocket(); err != nil {
 		return nil, err
 	}
@@ -43,6 +46,7 @@ func (e *portable) listenTCP(f *frontend, at ListenAddr) (listener, error) {
 		l.ln.Close()
 		return nil, err
 	}
+	e.descriptors.add(1)
 	e.wg.Go(l.accept)
 	return l, nil
 }
@@ -82,7 +86,9 @@ func (l *tcpListener) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
+	close(l.done)
 	l.ln.Close()
+	l.engine.descriptors.add(-1)
 	l.signal()
 }
 
@@ -111,22 +117,46 @@ func (l *tcpListener) accept() {
 			<-changed
 			continue
 		}
+		if wait := time.Until(time.Unix(0, l.engine.scarce.Load())); wait > 0 {
+			select {
+			case <-time.After(wait):
+			case <-changed:
+			}
+			continue
+		}
 		conn, err := ln.AcceptTCP()
 		if err == nil {
 			retry = minAcceptRetry
-			l.engine.wg.Go(func() { l.serve(conn) })
+			l.admit(conn)
 			continue
 		}
 		if _, paused, closed, _ := l.state(); paused || closed || errors.Is(err, net.ErrClosed) {
 			continue
 		}
-		l.engine.log.Warn("accept", "address", l.at.AddrPort, "error", err, "retry", retry)
+		l.engine.lack("accept a connection", err)
 		select {
 		case <-time.After(retry):
 			retry = min(2*retry, maxAcceptRetry)
 		case <-changed:
 		}
 	}
+}
+
+// admit starts to serve a client when there are descriptors for it. Until then
+// nobody else is accepted: they wait in the kernel's queue.
+func (l *tcpListener) admit(client *net.TCPConn) {
+	b := l.engine.descriptors
+	if !b.take(perConnection) {
+		l.engine.lack("accept a connection", errShort)
+		if !b.wait(perConnection, l.done) {
+			reset(client)
+			return
+		}
+	}
+	l.engine.wg.Go(func() {
+		defer b.add(-perConnection)
+		l.serve(client)
+	})
 }
 
 // serve finds a Backend for a client and moves their bytes.
@@ -145,7 +175,7 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 			}
 		}
 	}()
-	backend, err := l.engine.dialer.dial(l.engine.ctx, l.frontend)
+	backend, err := l.engine.dial(l.frontend)
 	if err != nil {
 		c.unserved.Add(1)
 		reset(client)

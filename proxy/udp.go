@@ -47,6 +47,7 @@ func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 		engine: e, frontend: f, conn: conn.(*net.UDPConn), done: make(chan struct{}),
 		flows: make(map[netip.AddrPort]*flow),
 	}
+	e.descriptors.add(1)
 	e.wg.Go(l.receive)
 	return l, nil
 }
@@ -76,6 +77,7 @@ func (l *udpListener) close() {
 	l.closed = true
 	close(l.done)
 	l.conn.Close()
+	l.engine.descriptors.add(-1)
 	for _, fl := range l.flows {
 		l.end(fl)
 	}
@@ -157,16 +159,21 @@ func (l *udpListener) send(fl *flow) {
 // open makes a flow for a client. It returns nil when there is no Backend, or
 // no descriptor. The caller must hold mu.
 func (l *udpListener) open(client netip.AddrPort) *flow {
-	if len(l.flows) >= l.engine.limits.MaxFlows {
+	for len(l.flows) >= l.engine.limits.MaxFlows || !l.engine.descriptors.take(perFlow) {
 		oldest := l.oneWay.Front()
 		if oldest == nil {
 			oldest = l.answered.Front()
+		}
+		if oldest == nil {
+			l.engine.lack("open a flow", errShort)
+			return nil
 		}
 		l.end(oldest.Value.(*flow))
 	}
 	fl := &flow{listener: l, client: client}
 	fl.heard.Store(time.Now().UnixNano())
 	if !l.repick(fl) {
+		l.engine.descriptors.add(-perFlow)
 		return nil
 	}
 	fl.element = l.oneWay.PushBack(fl)
@@ -193,6 +200,7 @@ func (l *udpListener) repick(fl *flow) bool {
 		if err != nil {
 			l.engine.log.Debug("open a flow", "backend", b.Address, "error", err)
 			if isLocal(err) {
+				l.engine.lack("open a flow", err)
 				return false
 			}
 			continue
@@ -215,5 +223,6 @@ func (l *udpListener) end(fl *flow) {
 	if fl.conn != nil {
 		fl.conn.Close()
 	}
+	l.engine.descriptors.add(-perFlow)
 	l.frontend.counters.activeFlows.Add(-1)
 }

@@ -1,0 +1,162 @@
+package proxy
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A logBook keeps what is logged.
+type logBook struct {
+	mu  sync.Mutex // guards the following
+	buf bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBook) warnings() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return strings.Count(b.buf.String(), "level=WARN")
+}
+
+func (b *logBook) keep(s *setup) { s.log = slog.NewTextHandler(b, nil) }
+
+// TestDescriptorLimit checks that a client for which there are no descriptors
+// waits, and that flows make room.
+func TestDescriptorLimit(t *testing.T) { eachEngine(t, testDescriptorLimit) }
+
+func testDescriptorLimit(t *testing.T, start starter) {
+	var book logBook
+	h := start(t, Limits{MaxDescriptors: 2 + 2*perConnection}, book.keep)
+	vip, packets := freePort(t, "127.96.0.5"), freePort(t, "127.96.0.6")
+	a, _ := serveUDP(t, "a")
+	h.serve(vip, tcp, ends(serveTCP(t, echo))...)
+	h.serve(packets, udp, ends(a)...)
+	for range 2 * perConnection { // one flow more each, as many as there may be
+		if got, err := exchange(dialUDP(t, packets), "x"); got != "ax" || err != nil {
+			t.Fatalf("a flow: %q, %v", got, err)
+		}
+	}
+	if got, err := exchange(dialUDP(t, packets), "x"); got != "ax" || err != nil || h.statsOf(packets).ActiveFlows != 4 {
+		t.Errorf("one flow too many: %q, %v, and %d are open", got, err, h.statsOf(packets).ActiveFlows)
+	}
+	h.serve(packets, udp) // all end
+	h.serve(packets, udp, ends(a)...)
+
+	ping := func(c *net.TCPConn) error {
+		io.WriteString(c, "x")
+		_, err := io.ReadFull(c, make([]byte, 1))
+		return err
+	}
+	clients := []*net.TCPConn{dialTCP(t, vip), dialTCP(t, vip), dialTCP(t, vip)}
+	for _, c := range clients[:2] {
+		if err := ping(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clients[2].SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+	if err := ping(clients[2]); !os.IsTimeout(err) {
+		t.Fatalf("a client too many: %v, want it to wait", err)
+	}
+	packet := dialUDP(t, packets)
+	packet.Write([]byte("x"))
+	waitFor(t, "a datagram to be dropped", func() bool { return h.statsOf(packets).Dropped == 1 })
+	if n := book.warnings(); n != 1 {
+		t.Errorf("%d warnings, want one", n)
+	}
+	clients[0].Close()
+	clients[2].SetDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(clients[2], make([]byte, 1)); err != nil {
+		t.Errorf("when there is room: %v", err)
+	}
+}
+
+// TestOutOfDescriptors checks that clients wait while this process has no
+// descriptors, to accept them as well as to dial.
+func TestOutOfDescriptors(t *testing.T) { eachEngine(t, testOutOfDescriptors) }
+
+func testOutOfDescriptors(t *testing.T, start starter) {
+	var book logBook
+	h := start(t, Limits{}, book.keep)
+	vip := freePort(t, "127.96.0.5")
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, ends(a)...)
+	files := fillDescriptors(t)
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	files[0].Close() // for the client
+	client := dialTCP(t, vip)
+	waitFor(t, "a warning", func() bool { return book.warnings() == 1 })
+	files[1].Close() // enough to accept the client, and not to dial
+	waitFor(t, "the client to be accepted", func() bool { return h.statsOf(vip).Connections == 1 })
+	waitFor(t, "a dial to fail", func() bool { return h.statsOf(vip).DialErrors > 1 })
+	for _, f := range files[2:] {
+		f.Close()
+	}
+	if b, err := io.ReadAll(client); string(b) != "a" || err != nil {
+		t.Errorf("read %q, %v; want it to be served", b, err)
+	}
+	if n := book.warnings(); n != 1 {
+		t.Errorf("%d warnings, want one", n)
+	}
+}
+
+// fillDescriptors lowers the limit of this process, for the time of the test,
+// and opens as many files as there may be.
+func fillDescriptors(t *testing.T) (files []*os.File) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low := limit
+	low.Cur = 100
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) })
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		files = append(files, f)
+	}
+	if len(files) < 10 {
+		t.Fatal("too many files were open before")
+	}
+	return files
+}
+
+// TestLoopIsLoggedOnce checks that a loop does not fill the log.
+func TestLoopIsLoggedOnce(t *testing.T) { eachEngine(t, testLoopIsLoggedOnce) }
+
+func testLoopIsLoggedOnce(t *testing.T, start starter) {
+	var book logBook
+	h := start(t, Limits{}, book.keep)
+	vip := freePort(t, "127.96.0.5")
+	h.serve(vip, tcp, ends(vip)...)
+	for range 10 {
+		if _, err := ask(vip); !isReset(err) {
+			t.Errorf("read %v, want a reset", err)
+		}
+	}
+	if n := book.warnings(); n != 1 {
+		t.Errorf("%d warnings for 10 connections, want one", n)
+	}
+}
