@@ -1,0 +1,29 @@
+package proxy
+
+import (
+	"testing"
+	"time"
+)
+
+// TestThirdDial checks that two silent Backends cost two delays.
+func TestThirdDial(t *testing.T) { eachEngine(t, testThirdDial) }
+
+func testThirdDial(t *testing.T, start starter) {
+	const hedge = 100 * time.Millisecond
+	h := start(t, Limits{Hedge: hedge})
+	vip := freePort(t, "127.96.0.5")
+	backends := ends(silent(t), silent(t))
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, append(backends, ends(a)...)...)
+	longest := time.Duration(0)
+	for range 3 { // one after the other is the first
+		begin := time.Now()
+		if got, err := ask(vip); got != "a" || err != nil {
+			t.Fatalf("read %q, %v", got, err)
+		}
+		longest = max(longest, time.Since(begin))
+	}
+	if longest < hedge*5/2 || longest > time.Second {
+		t.Errorf("two silent backends cost %v, want %v", longest, hedge*5/2)
+	}
+}
