@@ -48,8 +48,8 @@ func (b *budget) add(n int) {
 	}
 }
 
-// wait takes n as soon as there are as many. It reports false when given up
-// is closed before.
+// wait takes n as soon as there are as many. It reports false when givenUp is
+// closed before.
 func (b *budget) wait(n int, givenUp <-chan struct{}) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
