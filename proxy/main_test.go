@@ -217,8 +217,11 @@ func serveTCP(t testing.TB, handle func(*net.TCPConn)) netip.AddrPort {
 	wg.Go(func() {
 		for {
 			c, err := l.AcceptTCP()
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
+			}
+			if err != nil {
+				continue // a test has taken the descriptors
 			}
 			wg.Go(func() {
 				defer c.Close()
