@@ -5,19 +5,14 @@
 // Picker asks for the next one when the first fails.
 package balancer
 
-import (
-	"iter"
-
-	"usher/registry"
-)
+import "usher/registry"
 
 // A Picker chooses the Backends of one Frontend. It is safe for concurrent
 // use.
 type Picker interface {
-	// Pick returns the Backend for a new connection or flow, and after it, for
-	// when it fails, the others in the order in which to try them: each
-	// Backend once. There are none when the Frontend has none.
-	Pick() iter.Seq[registry.Backend]
+	// Pick chooses for a new connection or flow. It allocates nothing, and waits
+	// for nobody.
+	Pick() Choice
 
 	// Update replaces the Backends, which are ordered by address and must not
 	// be changed afterwards. It is called by one goroutine at a time.

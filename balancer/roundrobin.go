@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"iter"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -31,10 +30,10 @@ type turn struct {
 const replaced = 1 << 63
 
 // Pick implements Picker.
-func (r *RoundRobin) Pick() iter.Seq[registry.Backend] { return r.pick(r.turn.Load()) }
+func (r *RoundRobin) Pick() Choice { return r.pick(r.turn.Load()) }
 
 // pick picks from t, or from what it has been replaced by.
-func (r *RoundRobin) pick(t *turn) iter.Seq[registry.Backend] {
+func (r *RoundRobin) pick(t *turn) Choice {
 	for t != nil && len(t.backends) > 0 {
 		n := t.next.Add(1) - 1
 		if n&replaced != 0 {
@@ -45,21 +44,9 @@ func (r *RoundRobin) pick(t *turn) iter.Seq[registry.Backend] {
 			// The Update is still under way. Its position does not know of this
 			// pick, but who picks does not wait.
 		}
-		return t.from(int((n &^ replaced) % uint64(len(t.backends))))
+		return Choice{t.backends, int((n &^ replaced) % uint64(len(t.backends)))}
 	}
-	return func(func(registry.Backend) bool) {}
-}
-
-// from returns all Backends, beginning at an index.
-func (t *turn) from(first int) iter.Seq[registry.Backend] {
-	n := len(t.backends)
-	return func(yield func(registry.Backend) bool) {
-		for i := range n {
-			if !yield(t.backends[(first+i)%n]) {
-				return
-			}
-		}
-	}
+	return Choice{}
 }
 
 // Update implements Picker.

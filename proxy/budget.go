@@ -48,6 +48,13 @@ func (b *budget) add(n int) {
 	}
 }
 
+// excess returns how many are taken beyond nine tenths of the limit.
+func (b *budget) excess() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used - b.limit/10*9
+}
+
 // wait takes n as soon as there are as many. It reports false when givenUp is
 // closed before.
 func (b *budget) wait(n int, givenUp <-chan struct{}) bool {

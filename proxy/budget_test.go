@@ -35,7 +35,7 @@ func (b *logBook) keep(s *setup) { s.log = slog.NewTextHandler(b, nil) }
 
 // TestDescriptorLimit checks that a client for which there are no descriptors
 // waits, and that flows make room.
-func TestDescriptorLimit(t *testing.T) { eachEngine(t, testDescriptorLimit) }
+func TestDescriptorLimit(t *testing.T) { overEngine(t, "portable", testDescriptorLimit) }
 
 func testDescriptorLimit(t *testing.T, start starter) {
 	var book logBook
@@ -85,7 +85,7 @@ func testDescriptorLimit(t *testing.T, start starter) {
 
 // TestOutOfDescriptors checks that clients wait while this process has no
 // descriptors, to accept them as well as to dial.
-func TestOutOfDescriptors(t *testing.T) { eachEngine(t, testOutOfDescriptors) }
+func TestOutOfDescriptors(t *testing.T) { overEngine(t, "portable", testOutOfDescriptors) }
 
 func testOutOfDescriptors(t *testing.T, start starter) {
 	var book logBook

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -42,8 +41,7 @@ type dialed struct {
 // for.
 func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	next, stop := iter.Pull(f.picker.Pick())
-	defer stop()
+	choice, tried := f.picker.Pick(), 0
 	outcomes := make(chan dialed)
 	running := 0
 	defer func() { // the losers
@@ -55,10 +53,11 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 		}
 	}()
 	start := func() bool {
-		b, ok := next()
-		if !ok {
+		if tried == choice.Len() {
 			return false
 		}
+		b := *choice.At(tried)
+		tried++
 		running++
 		go func() { outcomes <- d.dialOne(ctx, f, b) }()
 		return true

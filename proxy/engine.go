@@ -13,6 +13,9 @@ type engine interface {
 	// listen opens a listener for f at an address.
 	listen(f *frontend, at ListenAddr) (listener, error)
 
+	// shards is how many parts the engine has that count for themselves.
+	shards() int
+
 	// run does what the engine has to do besides its listeners, until ctx is
 	// done. Then it ends all connections and waits for everything it started.
 	run(ctx context.Context) error

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,6 +80,15 @@ func newSetup(t testing.TB, engine func(engineOptions) engine) setup {
 		engine: engine,
 		log:    slog.NewTextHandler(t.Output(), nil),
 	}
+}
+
+// overEngine runs a test over one engine alone, of whose behaviour it is.
+func overEngine(t *testing.T, name string, test func(*testing.T, starter)) {
+	eachEngine(t, func(t *testing.T, start starter) {
+		if strings.HasSuffix(t.Name(), "/"+name) {
+			test(t, start)
+		}
+	})
 }
 
 func startWith(t testing.TB, limits Limits, s setup) *harness {

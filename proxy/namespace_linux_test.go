@@ -80,9 +80,14 @@ func testPorts(t *testing.T, start starter) {
 	h.serve(vip, tcp, ends(full, free)...)
 	const first, n = 50000, 10
 	sysctl := "/proc/sys/net/ipv4/ip_local_port_range"
+	usual, err := os.ReadFile(sysctl)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(sysctl, fmt.Appendf(nil, "%d %d", first, first+n-1), 0); err != nil {
 		t.Skipf("SKIP: the range of ports cannot be set: %v", err)
 	}
+	defer os.WriteFile(sysctl, usual, 0)
 	for i := range n {
 		c, err := net.Dial("tcp4", full.String())
 		if err != nil {

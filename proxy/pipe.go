@@ -131,7 +131,8 @@ func (p *pipe) move(d *direction) error {
 // kernel tells of one once, and a write of the other direction may have been
 // first to hear it: then a read finds an end.
 func (d *direction) wasReset(other *direction) bool {
-	if other.ended.Load() || !isClosed(d.src) || isFailed(d.src) {
+	closed := isClosed(d.src) // before ended: the other direction may end both just now
+	if !closed || other.ended.Load() || isFailed(d.src) {
 		return false // the end came in order; what a socket was not told of came after it
 	}
 	select {

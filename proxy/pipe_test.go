@@ -91,7 +91,7 @@ func testResetDuringUpload(t *testing.T, start starter) {
 		<-full
 		c.SetLinger(0)
 	}))...)
-	for round := range 60 {
+	for round := range 10 {
 		c := dialTCP(t, vip)
 		c.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
 		for { // until everything between here and the backend is full

@@ -47,6 +47,9 @@ func (e *portable) listen(f *frontend, at ListenAddr) (listener, error) {
 	return e.listenTCP(f, at)
 }
 
+// shards implements engine.
+func (e *portable) shards() int { return 0 }
+
 // sweepInterval is how often connections that do not move are looked at.
 const sweepInterval = time.Second
 

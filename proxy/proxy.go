@@ -34,6 +34,10 @@ type Options struct {
 	// or succeeds after that. It is called by one goroutine and must not wait.
 	Report func(Status)
 
+	// Engine is "loop", the event loops of Linux, "portable", or "auto" and ""
+	// for the best that there is.
+	Engine string
+
 	Log *slog.Logger
 
 	Limits
@@ -120,7 +124,7 @@ type Proxy struct {
 
 // New returns a Proxy that does nothing before Run.
 func New(o Options) *Proxy {
-	return newProxy(o, func(o engineOptions) engine { return newPortable(o) })
+	return newProxy(o, chooseEngine(o.Engine))
 }
 
 // newProxy returns a Proxy over an engine.
@@ -188,7 +192,7 @@ func (p *Proxy) Stats() iter.Seq[Stats] {
 		p.mu.Lock()
 		list := make([]Stats, 0, len(p.frontends))
 		for _, f := range p.frontends {
-			list = append(list, f.counters.stats(f.now.Load()))
+			list = append(list, f.stats())
 		}
 		p.mu.Unlock()
 		for _, s := range list {

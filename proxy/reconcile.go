@@ -19,8 +19,9 @@ import (
 type frontend struct {
 	now      atomic.Pointer[registry.Frontend] // the present state
 	picker   balancer.Picker
-	counters counters
-	loops    episode // of Backends that are addresses of the Proxy
+	counters counters   // of an engine without parts
+	parts    []counters // of each part of an engine that counts for itself
+	loops    episode    // of Backends that are addresses of the Proxy
 
 	// These belong to the goroutine of Run. An address that is wanted is in one
 	// of them.
@@ -174,8 +175,8 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 	}
 	if f == nil {
 		f = &frontend{
-			picker: new(balancer.RoundRobin),
-			open:   make(map[ListenAddr]listener), failed: make(map[ListenAddr]*failure),
+			picker: new(balancer.RoundRobin), parts: make([]counters, p.engine.shards()),
+			open: make(map[ListenAddr]listener), failed: make(map[ListenAddr]*failure),
 		}
 		f.now.Store(want)
 		p.set(key, f)

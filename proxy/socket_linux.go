@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"net"
 	"os"
 	"syscall"
@@ -30,29 +31,39 @@ func prepare(at ListenAddr) func(network, address string, c syscall.RawConn) err
 	}
 }
 
-// pauseSocket makes the kernel refuse connections while the port stays taken:
-// shutdown(2) of a listening socket leaves it bound. SO_REUSEADDR, which Go
-// sets, would let others listen beside a socket that does not. The caller must
-// hold mu.
-func (l *tcpListener) pauseSocket() error {
-	return l.control(func(fd int) error {
-		if err := reuseAddr(fd, 0); err != nil {
-			return err
-		}
-		return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_RD))
-	})
+// pauseSocket makes the kernel refuse connections while the port stays taken.
+// The caller must hold mu.
+func (l *tcpListener) pauseSocket() error { return l.control(pauseListener) }
+
+// resumeSocket undoes pauseSocket. The caller must hold mu.
+func (l *tcpListener) resumeSocket() error { return l.control(resumeListener) }
+
+// pauseListener makes the kernel refuse connections while the port stays taken:
+// shutdown(2) of a listening socket leaves it bound. SO_REUSEADDR would let
+// others listen beside a socket that does not.
+func pauseListener(fd int) error {
+	if err := reuseAddr(fd, 0); err != nil {
+		return err
+	}
+	err := unix.Shutdown(fd, unix.SHUT_RD)
+	if errors.Is(err, unix.ENOTCONN) { // it does not listen
+		return nil
+	}
+	return os.NewSyscallError("shutdown", err)
 }
 
-// resumeSocket undoes pauseSocket. Without SO_REUSEADDR the connections that
-// ended lately would stand in the way of listen(2). The caller must hold mu.
-func (l *tcpListener) resumeSocket() error {
-	return l.control(func(fd int) error {
-		if err := reuseAddr(fd, 1); err != nil {
-			return err
-		}
-		return os.NewSyscallError("listen", unix.Listen(fd, unix.SOMAXCONN))
-	})
+// resumeListener listens. Without SO_REUSEADDR the connections that ended lately
+// would stand in the way of listen(2).
+func resumeListener(fd int) error {
+	if err := reuseAddr(fd, 1); err != nil {
+		return err
+	}
+	return os.NewSyscallError("listen", unix.Listen(fd, backlog))
 }
+
+// backlog is how many connections wait to be accepted; the kernel's own limit
+// is net.core.somaxconn.
+const backlog = 4096
 
 func reuseAddr(fd, value int) error {
 	return os.NewSyscallError("setsockopt SO_REUSEADDR", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, value))

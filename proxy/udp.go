@@ -192,7 +192,8 @@ func (l *udpListener) repick(fl *flow) bool {
 		fl.refused = append(fl.refused, fl.backend.Address)
 		l.frontend.counters.dialErrors.Add(1)
 	}
-	for b := range l.frontend.picker.Pick() {
+	for c, i := l.frontend.picker.Pick(), 0; i < c.Len(); i++ {
+		b := *c.At(i)
 		if slices.Contains(fl.refused, b.Address) || l.engine.dialer.own.contains(b.Address) {
 			continue
 		}

@@ -32,6 +32,7 @@ type Config struct {
 	Socket        string // of the API
 	Listen        string // TCP address of the API; "": none
 	Upstreams     []netip.AddrPort
+	Engine        string // of the proxy: "auto", "loop", "portable"
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
 }
@@ -58,6 +59,7 @@ type keys struct {
 	Etcd          Etcd
 	API           struct{ Socket, Listen string }
 	DNS           struct{ Upstreams []string }
+	Proxy         struct{ Engine string }
 	Log           struct{ Level string }
 	Views         []string
 }
@@ -129,7 +131,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	c := &Config{
 		ClusterDomain: strings.Trim(k.ClusterDomain, "."),
 		Zone:          k.Zone, Etcd: k.Etcd, Listen: k.API.Listen, Views: k.Views,
-		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket,
+		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine,
 	}
 	for s := range strings.SplitSeq(k.ServiceCIDR, ",") {
 		prefix, err := parsePrefix("serviceCIDR", strings.TrimSpace(s))
@@ -160,6 +162,9 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(k.Log.Level)); err != nil {
 		return nil, fmt.Errorf("log.level %q: debug, info, warn or error", k.Log.Level)
+	}
+	if !slices.Contains([]string{"auto", "loop", "portable"}, c.Engine) {
+		return nil, fmt.Errorf("proxy.engine %q: auto, loop or portable", c.Engine)
 	}
 	for _, view := range c.Views {
 		if view != "loopback" && view != "anyip" {

@@ -41,6 +41,7 @@ func TestDefaults(t *testing.T) {
 		Socket:        c.Socket,
 		Listen:        "127.0.0.1:7080",
 		Etcd:          Etcd{Endpoints: []string{}},
+		Engine:        "auto",
 		Views:         []string{},
 	}
 	if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {

@@ -108,7 +108,7 @@ func (d *daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.proxy = proxy.New(proxy.Options{
-		Store: d.store, Log: d.Log, Listen: d.listen,
+		Store: d.store, Log: d.Log, Listen: d.listen, Engine: d.Config.Engine,
 		Report: func(s proxy.Status) { d.reports.listening(s) },
 	})
 	d.writer = api.NewWriter(api.WriterOptions{

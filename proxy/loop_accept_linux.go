@@ -1,0 +1,263 @@
+package proxy
+
+import (
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usher/registry"
+)
+
+// acceptBatch is how many connections are accepted before others get their
+// turn. The listener is level-triggered: the kernel tells again of the rest.
+const acceptBatch = 32
+
+// An acceptor is the part of a listener that one loop has.
+type acceptor struct {
+	listener *loopListener
+	frontend *frontend
+	counters *counters // of this loop alone
+	fd       int32
+	id       int32 // in loop.listeners
+}
+
+// count counts bytes that were read from a side of c.
+func (a *acceptor) count(c *conn, s *side, n int) {
+	if s == &c.client {
+		a.counters.bytesUp.Add(uint64(n))
+	} else {
+		a.counters.bytesDown.Add(uint64(n))
+	}
+}
+
+// failed notes that a Backend could not be reached.
+func (a *acceptor) failed(b *registry.Backend, errno syscall.Errno) {
+	a.counters.dialErrors.Add(1)
+}
+
+// succeeded notes that a Backend has answered.
+func (a *acceptor) succeeded(b *registry.Backend) {}
+
+// accept accepts connections and dials a Backend for each.
+func (l *loop) accept(a *acceptor) {
+	for range acceptBatch {
+		fd, errno := rawAccept(a.fd)
+		switch errno {
+		case 0:
+			l.begin(a, fd)
+		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+			if !l.engine.shed(a, errno) {
+				return
+			}
+		case unix.ECONNABORTED, unix.EINTR:
+			// That one is gone; there may be others.
+		default:
+			return // EAGAIN; EINVAL while it is paused
+		}
+	}
+}
+
+// begin makes a conn of an accepted connection.
+func (l *loop) begin(a *acceptor, fd int32) {
+	a.counters.connections.Add(1)
+	if !l.engine.budget.take(perConnection) {
+		a.counters.unserved.Add(1)
+		l.engine.noteLocal(unix.EMFILE)
+		l.opts.resetOnClose(fd)
+		rawClose(fd)
+		return
+	}
+	a.counters.active.Add(1)
+	c := l.conns.take()
+	c.acceptor = a
+	c.client.fd, c.backend.fd = fd, -1
+	c.started, c.active = l.now, l.now
+	c.choice = a.frontend.picker.Pick()
+	if l.watch(unix.EPOLL_CTL_ADD, fd, c, roleClient, 0) != 0 {
+		l.unserved(c)
+		return
+	}
+	if !l.startDial(c) {
+		return
+	}
+	// Most clients have sent their request by now.
+	c.client.readable = true
+	l.pump(c, &c.client)
+}
+
+// A loopListener accepts the connections of a Frontend at one address, in
+// every loop. While the Frontend has no Backends it is paused: connections are
+// refused, and nobody else can take the port.
+type loopListener struct {
+	engine    *loops
+	frontend  *frontend
+	at        ListenAddr
+	fd        int
+	paused    bool
+	acceptors []*acceptor
+}
+
+func (e *loops) listenTCP(f *frontend, at ListenAddr) (listener, error) {
+	fd, err := openListener(prepare(at), at)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
+	}
+	e.budget.add(1)
+	ln := &loopListener{engine: e, frontend: f, at: at, fd: fd, paused: true}
+	for i := range e.all {
+		ln.acceptors = append(ln.acceptors, &acceptor{
+			listener: ln, frontend: f, counters: &f.parts[i], fd: int32(fd), id: -1,
+		})
+	}
+	err = reuseAddr(fd, 0) // as long as it is paused
+	if err == nil {
+		err = ln.update(f.now.Load())
+	}
+	if err != nil {
+		ln.close()
+		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
+	}
+	return ln, nil
+}
+
+// openListener opens a bound socket that does not listen yet.
+func openListener(control func(network, address string, c syscall.RawConn) error, at ListenAddr) (fd int, err error) {
+	fd, err = unix.Socket(family(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open a socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	options := []struct{ level, name, value int }{
+		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+		// The accepted connections inherit these.
+		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval / time.Second)},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAlive.Count},
+	}
+	for _, o := range options {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return -1, fmt.Errorf("set a socket option: %w", err)
+		}
+	}
+	if control != nil {
+		if err := control("", "", rawFD(fd)); err != nil {
+			return -1, err
+		}
+	}
+	var to sockaddr
+	to.set(at.AddrPort)
+	if errno := rawBind(int32(fd), &to); errno != 0 {
+		return -1, fmt.Errorf("bind: %w", errno)
+	}
+	return fd, nil
+}
+
+// rawFD is a file descriptor as a syscall.RawConn.
+type rawFD int
+
+func (fd rawFD) Control(f func(uintptr)) error {
+	f(uintptr(fd))
+	return nil
+}
+func (rawFD) Read(func(uintptr) bool) error  { return syscall.ENOTSUP }
+func (rawFD) Write(func(uintptr) bool) error { return syscall.ENOTSUP }
+
+// update implements listener.
+func (ln *loopListener) update(f *registry.Frontend) error {
+	pause := len(f.Backends) == 0
+	switch {
+	case pause == ln.paused:
+		return nil
+	case pause:
+		return ln.pause()
+	}
+	return ln.resume()
+}
+
+func (ln *loopListener) pause() error {
+	if err := pauseListener(ln.fd); err != nil {
+		return err
+	}
+	ln.paused = true
+	ln.each(func(l *loop, a *acceptor) { l.removeAcceptor(a) })
+	return nil
+}
+
+func (ln *loopListener) resume() error {
+	if err := resumeListener(ln.fd); err != nil {
+		return err
+	}
+	ln.paused = false
+	ln.each(func(l *loop, a *acceptor) { l.addAcceptor(a) })
+	return nil
+}
+
+// each leaves a command for every loop.
+func (ln *loopListener) each(f func(*loop, *acceptor)) {
+	for i, l := range ln.engine.all {
+		a := ln.acceptors[i]
+		l.post(func() { f(l, a) })
+	}
+}
+
+// close implements listener. The loops must be done with the descriptor before
+// it can be another one's.
+func (ln *loopListener) close() {
+	unix.Shutdown(ln.fd, unix.SHUT_RD) // refuses from now on
+	done := make(chan struct{})
+	var left atomic.Int32
+	left.Store(int32(len(ln.engine.all)))
+	finished := func() {
+		if left.Add(-1) == 0 {
+			close(done)
+		}
+	}
+	for i, l := range ln.engine.all {
+		a := ln.acceptors[i]
+		if !l.post(func() {
+			l.removeAcceptor(a)
+			finished()
+		}) {
+			finished()
+		}
+	}
+	<-done
+	unix.Close(ln.fd)
+	ln.engine.budget.add(-1)
+}
+
+// addAcceptor begins to accept. One loop is woken for a new connection.
+func (l *loop) addAcceptor(a *acceptor) {
+	if n := len(l.freeListeners); n > 0 {
+		a.id = l.freeListeners[n-1]
+		l.freeListeners = l.freeListeners[:n-1]
+		l.listeners[a.id] = a
+	} else {
+		a.id = int32(len(l.listeners))
+		l.listeners = append(l.listeners, a)
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: a.id, Pad: roleAcceptor}
+	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(a.fd), &ev); err != nil {
+		l.log.Error("watch a listener", "address", a.listener.at.AddrPort, "error", err)
+	}
+}
+
+// removeAcceptor stops accepting. It may be called again.
+func (l *loop) removeAcceptor(a *acceptor) {
+	if a.id < 0 {
+		return
+	}
+	unix.EpollCtl(l.epoll, unix.EPOLL_CTL_DEL, int(a.fd), nil)
+	l.listeners[a.id] = nil
+	l.freeListeners = append(l.freeListeners, a.id)
+	a.id = -1
+}

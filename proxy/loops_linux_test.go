@@ -1,0 +1,122 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"testing"
+)
+
+func init() {
+	engines["loop"] = func(o engineOptions) engine {
+		e, err := newLoops(o)
+		if err != nil {
+			panic(err)
+		}
+		return e
+	}
+}
+
+// TestExcessIsReset checks that a client too many is told so at once, that
+// those who were let in are not disturbed, and that flows make room.
+func TestExcessIsReset(t *testing.T) { overEngine(t, "loop", testExcessIsReset) }
+
+func testExcessIsReset(t *testing.T, start starter) {
+	var book logBook
+	h := start(t, Limits{MaxDescriptors: 2 + 2*perConnection}, book.keep)
+	vip, packets := freePort(t, "127.96.0.5"), freePort(t, "127.96.0.6")
+	a, _ := serveUDP(t, "a")
+	h.serve(vip, tcp, ends(serveTCP(t, echo))...)
+	h.serve(packets, udp, ends(a)...)
+	for range 2*perConnection + 3 {
+		if got, err := exchange(dialUDP(t, packets), "x"); got != "ax" || err != nil {
+			t.Fatalf("a flow: %q, %v", got, err)
+		}
+	}
+	if n := h.statsOf(packets).ActiveFlows; n != 2*perConnection {
+		t.Errorf("%d flows are open", n)
+	}
+	h.serve(packets, udp) // all end
+	h.serve(packets, udp, ends(a)...)
+	first, second := dialTCP(t, vip), dialTCP(t, vip)
+	for _, c := range []*net.TCPConn{first, second} {
+		if err := exchangeTCP(c, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkReset := func() {
+		t.Helper()
+		if _, err := ask(vip); !isReset(err) { // by connect(2) or by read(2)
+			t.Errorf("a client too many: %v, want a reset", err)
+		}
+	}
+	for range 20 {
+		checkReset()
+	}
+	if n := book.warnings(); n != 1 {
+		t.Errorf("%d warnings, want one", n)
+	}
+	if err := exchangeTCP(second, "x"); err != nil {
+		t.Errorf("one of those let in: %v", err)
+	}
+	first.Close()
+	waitFor(t, "room", func() bool { return h.statsOf(vip).Active == 1 })
+	if err := echoOnce(vip); err != nil {
+		t.Errorf("when there is room: %v", err)
+	}
+}
+
+// TestNoDescriptorToAccept checks that clients are reset while this process has
+// no descriptor even to accept them, and served when it has.
+func TestNoDescriptorToAccept(t *testing.T) { overEngine(t, "loop", testNoDescriptorToAccept) }
+
+func testNoDescriptorToAccept(t *testing.T, start starter) {
+	var book logBook
+	h := start(t, Limits{}, book.keep)
+	vip := freePort(t, "127.96.0.5")
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, ends(a)...)
+	files := fillDescriptors(t)
+	files[0].Close() // for the client
+	_, err := ask(vip)
+	for _, f := range files[1:] {
+		f.Close()
+	}
+	if !isReset(err) {
+		t.Errorf("without descriptors: %v, want a reset", err)
+	}
+	if n := book.warnings(); n != 1 {
+		t.Errorf("%d warnings, want one", n)
+	}
+	if got, err := ask(vip); got != "a" || err != nil {
+		t.Errorf("with descriptors again: %q, %v", got, err)
+	}
+}
+
+// TestManyListeners opens and closes many Services at once.
+func TestManyListeners(t *testing.T) { overEngine(t, "loop", testManyListeners) }
+
+func testManyListeners(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	a := serveTCP(t, echo)
+	const n = 300
+	var vips []netip.AddrPort
+	for i := range n {
+		vips = append(vips, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 97, 0, byte(i)}), uint16(20000+i)))
+	}
+	for round := range 2 {
+		for _, vip := range vips {
+			h.serve(vip, tcp, ends(a)...)
+		}
+		for _, vip := range vips {
+			if err := echoOnce(vip); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+		for _, vip := range vips {
+			h.remove(vip)
+		}
+		if _, err := ask(vips[0]); !isRefused(err) {
+			t.Fatalf("round %d: after the end: %v, want a refusal", round, err)
+		}
+	}
+}
