@@ -211,14 +211,26 @@ func (l *loop) use(c *conn, d dial, notified bool) {
 	l.pump(c, &c.client)
 }
 
+// firstDialing returns the first of the connections that have not been answered
+// yet. Nearly all have been by now, and nobody need wake up for them.
+func (l *loop) firstDialing() (dialing, bool) {
+	for {
+		d, ok := l.dialing.first()
+		if !ok {
+			return d, false
+		}
+		if c := l.conns.get(d.connRef); c != nil && !c.answered {
+			return d, true
+		}
+		l.dialing.pop()
+	}
+}
+
 // checkDialing looks at the connections that have waited for the hedge delay.
 func (l *loop) checkDialing() {
-	for d, ok := l.dialing.first(); ok && d.due <= l.now; d, ok = l.dialing.first() {
+	for d, ok := l.firstDialing(); ok && d.due <= l.now; d, ok = l.firstDialing() {
 		l.dialing.pop()
 		c := l.conns.get(d.connRef)
-		if c == nil || c.answered {
-			continue
-		}
 		if l.opts.tcpState(c.backend.fd) == tcpEstablished {
 			l.answer(c) // nobody has said anything yet
 			continue

@@ -177,29 +177,62 @@ func (l *loop) openFlow(fr *front, key clientKey, client *sockaddr) *loopFlow {
 		// Services talk to each other for ever (CVE-2024-2169).
 		return nil
 	}
-	if len(fr.flows) >= l.engine.limits.MaxFlows {
-		l.endFlow(fr.victim())
+	f := l.placeForFlow(fr)
+	if f == nil {
+		return nil
 	}
-	if !l.engine.budget.take(perFlow) {
-		l.engine.noteLocal(unix.EMFILE)
-		if len(fr.flows) == 0 {
-			return nil
-		}
-		l.endFlow(fr.victim())
-		l.engine.budget.add(perFlow)
-	}
-	f := l.flows.take()
-	f.front, f.key, f.client, f.fd, f.heard = fr, key, *client, -1, l.now
+	f.front, f.key, f.client, f.heard = fr, key, *client, l.now
 	f.choice = fr.frontend.picker.Pick()
 	fr.flows[key] = f
 	fr.byAge[oneWay].push(f)
 	fr.counters.flows.Add(1)
-	fr.counters.activeFlows.Add(1)
 	if !l.nextFlowBackend(f) {
 		l.endFlow(f)
 		return nil
 	}
 	return f
+}
+
+// placeForFlow returns a place for one more flow of a front: a new one, or that
+// of the victim where there are as many as there may be. It returns nil when
+// there is neither.
+func (l *loop) placeForFlow(fr *front) *loopFlow {
+	if len(fr.flows) < l.engine.limits.MaxFlows {
+		if l.engine.budget.take(perFlow) {
+			fr.counters.activeFlows.Add(1)
+			f := l.flows.take()
+			f.fd = -1
+			return f
+		}
+		l.engine.noteLocal(unix.EMFILE)
+	}
+	f := fr.victim()
+	if f == nil {
+		return nil
+	}
+	l.leaveBackend(f)
+	fr.byAge[f.stage].remove(f)
+	delete(fr.flows, f.key)
+	l.disconnect(f)
+	*f = loopFlow{id: f.id, generation: f.generation, fd: f.fd, last: f.last[:0]}
+	return f
+}
+
+// disconnect makes the socket of a flow ready for another one, which is cheaper
+// than a new socket. It gets another port: late answers to this one find
+// nobody, and those that have come are thrown away.
+func (l *loop) disconnect(f *loopFlow) {
+	l.address = sockaddr{size: unix.SizeofSockaddrInet4} // AF_UNSPEC
+	if rawConnect(f.fd, &l.address) != 0 {
+		rawClose(f.fd)
+		f.fd = -1
+		return
+	}
+	for {
+		if _, errno := rawRecv(f.fd, l.buf); errno != 0 {
+			return
+		}
+	}
 }
 
 // nextFlowBackend connects a flow to the next Backend of its choice. It reports

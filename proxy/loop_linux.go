@@ -150,8 +150,6 @@ func (l *loop) post(f func()) bool {
 
 // run is the loop. It returns after the command that sets stopping.
 func (l *loop) run() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	for !l.stopping {
 		n := l.wait()
 		l.now = l.engine.clock()
@@ -229,7 +227,7 @@ func (l *loop) timeout() int {
 	if len(l.hedging) > 0 || len(l.draining) > 0 {
 		sooner(l.now + int64(tickEvery))
 	}
-	if d, ok := l.dialing.first(); ok {
+	if d, ok := l.firstDialing(); ok {
 		sooner(d.due)
 	}
 	if l.conns.used+l.flows.used > 0 {

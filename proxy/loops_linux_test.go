@@ -1,9 +1,13 @@
 package proxy
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
+	"time"
 )
 
 func init() {
@@ -117,6 +121,48 @@ func testManyListeners(t *testing.T, start starter) {
 		}
 		if _, err := ask(vips[0]); !isRefused(err) {
 			t.Fatalf("round %d: after the end: %v, want a refusal", round, err)
+		}
+	}
+}
+
+// TestNoAnswerOfAnother checks that a client whose flow takes the place, and the
+// socket, of another one never gets the answer to that.
+func TestNoAnswerOfAnother(t *testing.T) { overEngine(t, "loop", testNoAnswerOfAnother) }
+
+func testNoAnswerOfAnother(t *testing.T, start starter) {
+	h := start(t, Limits{MaxFlows: 2})
+	vip := freePort(t, "127.96.0.5")
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served sync.WaitGroup
+	defer served.Wait()
+	defer server.Close()
+	served.Go(func() { // answers each datagram after the next one
+		var before *net.UDPAddr
+		var text string
+		buf := make([]byte, 100)
+		for {
+			n, from, err := server.ReadFromUDP(buf)
+			if err != nil {
+				return
+			}
+			if before != nil {
+				server.WriteToUDP([]byte(text), before)
+			}
+			before, text = from, string(buf[:n])
+		}
+	})
+	h.serve(vip, udp, ends(netip.MustParseAddrPort(server.LocalAddr().String()))...)
+	for i := range soak(t, 300) {
+		c := dialUDP(t, vip)
+		text := fmt.Sprint("question ", i)
+		io.WriteString(c, text)
+		buf := make([]byte, 100)
+		c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if n, err := c.Read(buf); err == nil && string(buf[:n]) != text {
+			t.Fatalf("asked %q, got the answer to %q", text, buf[:n])
 		}
 	}
 }
