@@ -55,15 +55,19 @@ func (d *direction) halt() { d.src.SetReadDeadline(past) }
 // past is a deadline that ends a call at once.
 var past = time.Unix(1, 0)
 
+// prepare makes p ready to run, and to be looked at by sweep.
+func (p *pipe) prepare() {
+	p.up.dst, p.up.src, p.up.over = p.backend, p.client, make(chan struct{})
+	p.down.dst, p.down.src, p.down.over = p.client, p.backend, make(chan struct{})
+	p.touch()
+}
+
 // run copies both ways until both directions have ended in order. When one
 // fails, or ctx is done, or nothing moves for too long, both peers see a
 // reset, after what was received from the other. It closes both connections.
 func (p *pipe) run(ctx context.Context) error {
-	p.up.dst, p.up.src, p.up.over = p.backend, p.client, make(chan struct{})
-	p.down.dst, p.down.src, p.down.over = p.client, p.backend, make(chan struct{})
 	stop := context.AfterFunc(ctx, p.fail)
 	defer stop()
-	p.touch()
 	var wg sync.WaitGroup
 	wg.Go(func() { p.copy(&p.down, &p.up) })
 	p.copy(&p.up, &p.down)

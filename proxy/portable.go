@@ -120,6 +120,7 @@ func (e *portable) lack(what string, err error) {
 
 // join runs a pipe until it ends.
 func (e *portable) join(p *pipe) error {
+	p.prepare()
 	e.track(p)
 	defer e.untrack(p)
 	return p.run(e.ctx)
