@@ -16,7 +16,7 @@ import (
 func TestLocalFailureWaitsForOthers(t *testing.T) { eachEngine(t, testLocalFailureWaitsForOthers) }
 
 func testLocalFailureWaitsForOthers(t *testing.T, start starter) {
-	h := start(t, Limits{Hedge: time.Second})
+	h := start(t, Limits{Hedge: 3 * time.Second, DialTimeout: 20 * time.Second})
 	vip := freePort(t, "127.96.0.5")
 	slow := silent(t)
 	other, dialled := named(t, "other")
