@@ -59,6 +59,11 @@ func defaultService(svc *corev1.Service) {
 	}
 	if spec.Type == corev1.ServiceTypeLoadBalancer {
 		setNil(&spec.AllocateLoadBalancerNodePorts, true)
+		for i := range svc.Status.LoadBalancer.Ingress {
+			if in := &svc.Status.LoadBalancer.Ingress[i]; in.IP != "" {
+				setNil(&in.IPMode, corev1.LoadBalancerIPModeVIP)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -51,7 +52,7 @@ func alignClusterIPs(spec, old *corev1.ServiceSpec) {
 func dropVoid(svc, old *corev1.Service) {
 	spec, was := &svc.Spec, &old.Spec
 	if spec.Type == corev1.ServiceTypeExternalName && was.Type != corev1.ServiceTypeExternalName {
-		if slices.Equal(spec.ClusterIPs, was.ClusterIPs) {
+		if spec.ClusterIP == was.ClusterIP && slices.Equal(spec.ClusterIPs, was.ClusterIPs) {
 			spec.ClusterIP, spec.ClusterIPs = "", nil
 		}
 		if slices.Equal(spec.IPFamilies, was.IPFamilies) {
@@ -61,20 +62,36 @@ func dropVoid(svc, old *corev1.Service) {
 			spec.IPFamilyPolicy = nil
 		}
 	}
-	if hasNodePorts(was) && !hasNodePorts(spec) {
+	if hasNodePorts(was) && !hasNodePorts(spec) && !newNodePorts(spec, was) {
 		for i := range spec.Ports {
-			if slices.ContainsFunc(was.Ports, func(p corev1.ServicePort) bool { return p.NodePort == spec.Ports[i].NodePort }) {
-				spec.Ports[i].NodePort = 0
-			}
+			spec.Ports[i].NodePort = 0
+		}
+	}
+	if needsHealthCheck(old) && !needsHealthCheck(svc) && spec.HealthCheckNodePort == was.HealthCheckNodePort {
+		spec.HealthCheckNodePort = 0
+	}
+	if was.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {
+		if a, b := spec.AllocateLoadBalancerNodePorts, was.AllocateLoadBalancerNodePorts; a != nil && b != nil && *a == *b {
+			spec.AllocateLoadBalancerNodePorts = nil
+		}
+		if a, b := spec.LoadBalancerClass, was.LoadBalancerClass; a != nil && b != nil && *a == *b {
+			spec.LoadBalancerClass = nil
 		}
 	}
 	if ExternallyAccessible(old) && !ExternallyAccessible(svc) && spec.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
 		spec.ExternalTrafficPolicy = ""
 	}
-	if was.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {
-		spec.AllocateLoadBalancerNodePorts, spec.LoadBalancerClass, spec.HealthCheckNodePort = nil, nil, 0
+	if spec.Type != corev1.ServiceTypeLoadBalancer {
 		svc.Status.LoadBalancer = corev1.LoadBalancerStatus{}
 	}
+}
+
+// newNodePorts reports whether spec has a node port that was has not.
+func newNodePorts(spec, was *corev1.ServiceSpec) bool {
+	return slices.ContainsFunc(spec.Ports, func(p corev1.ServicePort) bool {
+		return p.NodePort != 0 &&
+			!slices.ContainsFunc(was.Ports, func(q corev1.ServicePort) bool { return q.NodePort == p.NodePort })
+	})
 }
 
 func hasNodePorts(spec *corev1.ServiceSpec) bool {
@@ -123,15 +140,16 @@ func settleFamilies(svc, old *corev1.Service, families []corev1.IPFamily) field.
 	if errs := validateClusterIPs(svc); len(errs) > 0 {
 		return errs
 	}
+	var errs field.ErrorList
 	if old != nil {
+		errs = checkReleased(spec, &old.Spec)
 		carryFamilies(spec, &old.Spec)
 		prefer := corev1.IPFamilyPolicyPreferDualStack
-		if *spec.IPFamilyPolicy == prefer && deref(old.Spec.IPFamilyPolicy, "") == prefer &&
+		if svc.Spec.Type == old.Spec.Type && *spec.IPFamilyPolicy == prefer && deref(old.Spec.IPFamilyPolicy, "") == prefer &&
 			slices.Equal(spec.ClusterIPs, old.Spec.ClusterIPs) && slices.Equal(spec.IPFamilies, old.Spec.IPFamilies) {
 			return nil // it is not upgraded when the cluster becomes dual stack
 		}
 	}
-	var errs field.ErrorList
 	single := *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack
 	if single && len(spec.ClusterIPs) == 2 {
 		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), spec.IPFamilyPolicy,
@@ -141,10 +159,8 @@ func settleFamilies(svc, old *corev1.Service, families []corev1.IPFamily) field.
 		errs = append(errs, field.Invalid(path.Child("ipFamilyPolicy"), spec.IPFamilyPolicy,
 			"must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified"))
 	}
-	for i, ip := range spec.ClusterIPs {
-		if family := familyOf(ip); family != "" && i >= len(spec.IPFamilies) {
-			spec.IPFamilies = append(spec.IPFamilies, family)
-		}
+	if errs = append(errs, inferFamilies(spec, families)...); len(errs) > 0 {
+		return errs
 	}
 	if !anyFamily {
 		if *spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack && len(families) < 2 {
@@ -161,12 +177,45 @@ func settleFamilies(svc, old *corev1.Service, families []corev1.IPFamily) field.
 		return errs
 	}
 	if len(spec.IPFamilies) == 0 {
-		spec.IPFamilies = families[:1:1]
+		spec.IPFamilies = slices.Clone(families[:1])
 	}
 	if !single && len(spec.IPFamilies) == 1 && (anyFamily || len(families) == 2) {
 		spec.IPFamilies = append(slices.Clip(spec.IPFamilies), otherFamily(spec.IPFamilies[0]))
 	}
 	return nil
+}
+
+// inferFamilies fills in the families of the addresses that were asked for.
+func inferFamilies(spec *corev1.ServiceSpec, families []corev1.IPFamily) field.ErrorList {
+	var errs field.ErrorList
+	for i, ip := range spec.ClusterIPs {
+		switch family := familyOf(ip); {
+		case family == "" || i < len(spec.IPFamilies):
+		case !slices.Contains(families, family):
+			errs = append(errs, field.Invalid(field.NewPath("spec", "clusterIPs").Index(i), spec.ClusterIPs,
+				fmt.Sprintf("%s is not configured on this cluster", family)))
+		default:
+			spec.IPFamilies = append(slices.Clip(spec.IPFamilies), family)
+		}
+	}
+	return errs
+}
+
+// checkReleased refuses to drop the second address or family without a word
+// about it: only the policy SingleStack says that it was meant.
+func checkReleased(spec, old *corev1.ServiceSpec) field.ErrorList {
+	if *spec.IPFamilyPolicy == corev1.IPFamilyPolicySingleStack {
+		return nil
+	}
+	var errs field.ErrorList
+	at := field.NewPath("spec", "ipFamilyPolicy")
+	if n := len(spec.ClusterIPs); n > 0 && n < len(old.ClusterIPs) {
+		errs = append(errs, field.Invalid(at, spec.IPFamilyPolicy, "must be 'SingleStack' to release the secondary cluster IP"))
+	}
+	if n := len(spec.IPFamilies); n > 0 && n < len(old.IPFamilies) {
+		errs = append(errs, field.Invalid(at, spec.IPFamilyPolicy, "must be 'SingleStack' to release the secondary IP family"))
+	}
+	return errs
 }
 
 // carryFamilies takes the families over from old, and reads a SingleStack

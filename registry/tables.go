@@ -43,7 +43,7 @@ func tables() *memdb.DBSchema {
 		ts[k.Resource].Indexes[ix.Name] = ix
 	}
 	add(Services, &memdb.IndexSchema{Name: bySelector, Indexer: one(selectorPair)})
-	add(Services, &memdb.IndexSchema{Name: byIP, Indexer: many(func(s *corev1.Service) []string { return ClusterIPs(s) })})
+	add(Services, &memdb.IndexSchema{Name: byIP, Indexer: many(serviceIPs)})
 	add(Pods, &memdb.IndexSchema{Name: byLabel, Indexer: many(labelPairs)})
 	add(Pods, &memdb.IndexSchema{Name: byIP, Indexer: many(podIPs)})
 	add(EndpointSlices, &memdb.IndexSchema{Name: byService, Indexer: one(func(s *discoveryv1.EndpointSlice) string {
@@ -92,6 +92,18 @@ func labelPairs(p *corev1.Pod) []string {
 		pairs = append(pairs, pair(p.Namespace, key, value))
 	}
 	return pairs
+}
+
+// serviceIPs returns the ClusterIPs of s in their canonical form: that is how
+// they are looked up.
+func serviceIPs(s *corev1.Service) []string {
+	var ips []string
+	for _, ip := range ClusterIPs(s) {
+		if addr, ok := parseAddr(ip); ok {
+			ips = append(ips, addr.String())
+		}
+	}
+	return ips
 }
 
 func podIPs(p *corev1.Pod) []string {

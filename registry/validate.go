@@ -21,6 +21,7 @@ func Validate(obj Object) field.ErrorList {
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		errs = append(errs, validateService(obj)...)
+		errs = append(errs, validateLoadBalancerStatus(obj)...)
 	case *corev1.Pod:
 		errs = append(errs, validatePod(obj)...)
 	case *discoveryv1.EndpointSlice:
@@ -135,9 +136,10 @@ func validatePortName(path *field.Path, name string, required bool, seen map[str
 }
 
 // validateEndpointIP checks the address of an endpoint. Unlike Kubernetes,
-// usher takes loopback addresses: that is where a laptop's backends listen.
+// usher takes loopback addresses: that is where a laptop's backends listen. An
+// IPv6 address need not be in its canonical form.
 func validateEndpointIP(path *field.Path, ip string) field.ErrorList {
-	if errs := validation.IsValidIP(path, ip); len(errs) > 0 {
+	if errs := validation.IsValidIPForLegacyField(path, ip, true, nil); len(errs) > 0 {
 		return errs
 	}
 	addr, ok := parseAddr(ip)

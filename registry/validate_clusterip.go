@@ -35,7 +35,7 @@ func validateClusterIPs(svc *corev1.Service) field.ErrorList {
 			}
 			continue
 		}
-		if bad := validation.IsValidIP(at.Index(i), ip); len(bad) > 0 {
+		if bad := validation.IsValidIPForLegacyField(at.Index(i), ip, true, nil); len(bad) > 0 {
 			valid = false
 			errs = append(errs, bad...)
 		}
@@ -46,7 +46,11 @@ func validateClusterIPs(svc *corev1.Service) field.ErrorList {
 	if !valid || isHeadless(svc) {
 		return errs
 	}
-	if len(spec.ClusterIPs) > 1 && familyOf(spec.ClusterIPs[0]) == familyOf(spec.ClusterIPs[1]) {
+	families := make(map[corev1.IPFamily]bool)
+	for _, ip := range spec.ClusterIPs {
+		families[familyOf(ip)] = true
+	}
+	if len(spec.ClusterIPs) > 1 && len(families) < 2 {
 		errs = append(errs, field.Invalid(at, spec.ClusterIPs, "may specify no more than one IP for each IP family"))
 	}
 	for i := range min(len(spec.ClusterIPs), len(spec.IPFamilies)) {
@@ -98,9 +102,8 @@ func validateServiceUpdate(svc, old *corev1.Service) field.ErrorList {
 		deref(svc.Spec.LoadBalancerClass, "") != deref(old.Spec.LoadBalancerClass, "") {
 		errs = append(errs, field.Invalid(path.Child("loadBalancerClass"), svc.Spec.LoadBalancerClass, "may not change once set"))
 	}
-	if svc.Spec.HealthCheckNodePort != 0 && old.Spec.HealthCheckNodePort != 0 {
-		errs = append(errs, apivalidation.ValidateImmutableField(
-			svc.Spec.HealthCheckNodePort, old.Spec.HealthCheckNodePort, path.Child("healthCheckNodePort"))...)
+	if needsHealthCheck(svc) && needsHealthCheck(old) && svc.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
+		errs = append(errs, field.Forbidden(path.Child("healthCheckNodePort"), apivalidation.FieldImmutableErrorMsg))
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName ||
 		isHeadless(svc) && isHeadless(old) {

@@ -16,33 +16,50 @@ const maxAffinitySeconds = 86400
 
 func isHeadless(svc *corev1.Service) bool { return svc.Spec.ClusterIP == corev1.ClusterIPNone }
 
+// validateService checks svc, and reports in the order in which Kubernetes does.
 func validateService(svc *corev1.Service) field.ErrorList {
 	path := field.NewPath("spec")
 	spec := &svc.Spec
-	errs := oneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort,
-		corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName)
+	errs := validateTopologyAnnotations(svc)
+	if len(spec.Ports) == 0 && !isHeadless(svc) && spec.Type != corev1.ServiceTypeExternalName {
+		errs = append(errs, field.Required(path.Child("ports"), ""))
+	}
 	switch spec.Type {
-	case corev1.ServiceTypeExternalName:
-		errs = append(errs, validateExternalName(svc)...)
-	default:
-		if isHeadless(svc) && spec.Type != corev1.ServiceTypeClusterIP {
+	case corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeNodePort:
+		if isHeadless(svc) {
 			errs = append(errs, field.Invalid(path.Child("clusterIPs").Index(0), spec.ClusterIP,
 				fmt.Sprintf("may not be set to 'None' for %s services", spec.Type)))
 		}
-		if len(spec.Ports) == 0 && !isHeadless(svc) {
-			errs = append(errs, field.Required(path.Child("ports"), ""))
-		}
-		errs = append(errs, validateClusterIPs(svc)...)
+	case corev1.ServiceTypeExternalName:
+		errs = append(errs, validateExternalName(svc)...)
 	}
 	errs = append(errs, validateServicePorts(svc)...)
 	errs = append(errs, validateLabels(spec.Selector, path.Child("selector"))...)
 	errs = append(errs, validateAffinity(spec, path)...)
+	if spec.Type != corev1.ServiceTypeExternalName {
+		errs = append(errs, validateClusterIPs(svc)...)
+	}
 	for i, ip := range spec.ExternalIPs {
 		errs = append(errs, validateExternalIP(path.Child("externalIPs").Index(i), ip)...)
 	}
-	errs = append(errs, validateLoadBalancer(spec, path)...)
+	errs = append(errs, oneOf(path.Child("type"), spec.Type, corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort,
+		corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeExternalName)...)
+	errs = append(errs, validatePortPairs(svc)...)
+	errs = append(errs, validateLoadBalancer(svc, path)...)
 	errs = append(errs, validateTraffic(svc, path)...)
-	return errs
+	return append(errs, validateTrafficDistribution(spec, path)...)
+}
+
+// validateTopologyAnnotations checks that the two annotations that ask for
+// topology hints, the present one and its predecessor, agree.
+func validateTopologyAnnotations(svc *corev1.Service) field.ErrorList {
+	mode, now := svc.Annotations[corev1.AnnotationTopologyMode]
+	hints, before := svc.Annotations[corev1.DeprecatedAnnotationTopologyAwareHints]
+	if now && before && mode != hints {
+		return field.ErrorList{field.Invalid(field.NewPath("metadata", "annotations").Key(corev1.AnnotationTopologyMode), mode,
+			fmt.Sprintf("must match annotations[%s] when both are specified", corev1.DeprecatedAnnotationTopologyAwareHints))}
+	}
+	return nil
 }
 
 // validateExternalName checks what an ExternalName has to have, and must not.
@@ -65,15 +82,9 @@ func validateExternalName(svc *corev1.Service) field.ErrorList {
 }
 
 func validateServicePorts(svc *corev1.Service) field.ErrorList {
-	type protocolPort struct {
-		protocol corev1.Protocol
-		port     int32
-	}
 	var errs field.ErrorList
 	path := field.NewPath("spec", "ports")
 	names := make(map[string]bool)
-	ports := make(map[protocolPort]bool)
-	nodePorts := make(map[protocolPort]bool)
 	for i := range svc.Spec.Ports {
 		p, at := &svc.Spec.Ports[i], path.Index(i)
 		errs = append(errs, validatePortName(at.Child("name"), p.Name, len(svc.Spec.Ports) > 1, names)...)
@@ -83,19 +94,37 @@ func validateServicePorts(svc *corev1.Service) field.ErrorList {
 		if p.AppProtocol != nil {
 			errs = append(errs, invalid(at.Child("appProtocol"), *p.AppProtocol, validation.IsQualifiedName(*p.AppProtocol))...)
 		}
-		if p.NodePort != 0 {
-			if svc.Spec.Type == corev1.ServiceTypeClusterIP {
-				errs = append(errs, field.Forbidden(at.Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
-			}
-			key := protocolPort{p.Protocol, p.NodePort}
-			if nodePorts[key] {
-				errs = append(errs, field.Duplicate(at.Child("nodePort"), p.NodePort))
-			}
-			nodePorts[key] = true
+	}
+	return errs
+}
+
+// validatePortPairs checks what concerns several ports: the node ports first,
+// and that no two ports of a protocol have the same number.
+func validatePortPairs(svc *corev1.Service) field.ErrorList {
+	type protocolPort struct {
+		protocol corev1.Protocol
+		port     int32
+	}
+	var errs field.ErrorList
+	path := field.NewPath("spec", "ports")
+	for i, p := range svc.Spec.Ports {
+		if p.NodePort != 0 && svc.Spec.Type == corev1.ServiceTypeClusterIP {
+			errs = append(errs, field.Forbidden(path.Index(i).Child("nodePort"), "may not be used when `type` is 'ClusterIP'"))
 		}
+	}
+	nodePorts := make(map[protocolPort]bool)
+	for i, p := range svc.Spec.Ports {
+		key := protocolPort{p.Protocol, p.NodePort}
+		if p.NodePort != 0 && nodePorts[key] {
+			errs = append(errs, field.Duplicate(path.Index(i).Child("nodePort"), p.NodePort))
+		}
+		nodePorts[key] = true
+	}
+	ports := make(map[protocolPort]bool)
+	for i, p := range svc.Spec.Ports {
 		key := protocolPort{p.Protocol, p.Port}
 		if ports[key] {
-			errs = append(errs, field.Duplicate(at, corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}))
+			errs = append(errs, field.Duplicate(path.Index(i), corev1.ServicePort{Protocol: p.Protocol, Port: p.Port}))
 		}
 		ports[key] = true
 	}
@@ -117,8 +146,12 @@ func validateAffinity(spec *corev1.ServiceSpec, path *field.Path) field.ErrorLis
 	case spec.SessionAffinity == corev1.ServiceAffinityNone && c != nil:
 		errs = append(errs, field.Forbidden(at, "must not be set when session affinity is None"))
 	case spec.SessionAffinity != corev1.ServiceAffinityClientIP:
-	case c == nil || c.ClientIP == nil || c.ClientIP.TimeoutSeconds == nil:
+	case c == nil:
 		errs = append(errs, field.Required(at, "when session affinity type is ClientIP"))
+	case c.ClientIP == nil:
+		errs = append(errs, field.Required(at.Child("clientIP"), "when session affinity type is ClientIP"))
+	case c.ClientIP.TimeoutSeconds == nil:
+		errs = append(errs, field.Required(at.Child("clientIP", "timeoutSeconds"), "when session affinity type is ClientIP"))
 	default:
 		if t := *c.ClientIP.TimeoutSeconds; t <= 0 || t > maxAffinitySeconds {
 			errs = append(errs, field.Invalid(at.Child("clientIP", "timeoutSeconds"), t,
@@ -137,29 +170,55 @@ func validateExternalIP(path *field.Path, ip string) field.ErrorList {
 	return errs
 }
 
-func validateLoadBalancer(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+func validateLoadBalancer(svc *corev1.Service, path *field.Path) field.ErrorList {
+	spec := &svc.Spec
+	isLoadBalancer := spec.Type == corev1.ServiceTypeLoadBalancer
 	var errs field.ErrorList
-	if spec.Type != corev1.ServiceTypeLoadBalancer {
-		forbid := func(set bool, child string) {
-			if set {
-				errs = append(errs, field.Forbidden(path.Child(child), "may only be used when `type` is 'LoadBalancer'"))
+	forbid := func(set bool, at *field.Path) {
+		if set && !isLoadBalancer {
+			errs = append(errs, field.Forbidden(at, "may only be used when `type` is 'LoadBalancer'"))
+		}
+	}
+	annotation, annotated := svc.Annotations[corev1.AnnotationLoadBalancerSourceRangesKey]
+	at := path.Child("LoadBalancerSourceRanges")
+	if len(spec.LoadBalancerSourceRanges) > 0 {
+		forbid(true, at)
+		for i, cidr := range spec.LoadBalancerSourceRanges {
+			errs = append(errs, validateCIDR(at.Index(i), cidr)...)
+		}
+	} else if annotated {
+		at := field.NewPath("metadata", "annotations").Key(corev1.AnnotationLoadBalancerSourceRangesKey)
+		forbid(true, at)
+		if strings.TrimSpace(annotation) != "" {
+			for cidr := range strings.SplitSeq(annotation, ",") {
+				errs = append(errs, validateCIDR(at, cidr)...)
 			}
 		}
-		forbid(len(spec.LoadBalancerSourceRanges) > 0, "LoadBalancerSourceRanges")
-		forbid(spec.AllocateLoadBalancerNodePorts != nil, "allocateLoadBalancerNodePorts")
-		forbid(spec.LoadBalancerClass != nil, "loadBalancerClass")
-		return errs
 	}
-	for i, cidr := range spec.LoadBalancerSourceRanges {
-		errs = append(errs, validation.IsValidCIDR(path.Child("LoadBalancerSourceRanges").Index(i), strings.TrimSpace(cidr))...)
+	forbid(spec.AllocateLoadBalancerNodePorts != nil, path.Child("allocateLoadBalancerNodePorts"))
+	if isLoadBalancer && spec.AllocateLoadBalancerNodePorts == nil {
+		errs = append(errs, field.Required(field.NewPath("allocateLoadBalancerNodePorts"), ""))
 	}
-	if c := spec.LoadBalancerClass; c != nil {
+	forbid(spec.LoadBalancerClass != nil, path.Child("loadBalancerClass"))
+	if c := spec.LoadBalancerClass; c != nil && isLoadBalancer {
 		errs = append(errs, invalid(path.Child("loadBalancerClass"), *c, validation.IsQualifiedName(*c))...)
 	}
 	return errs
 }
 
-// validateTraffic checks the traffic policies and the traffic distribution.
+// validateCIDR checks a range. Spaces around it have always been allowed.
+func validateCIDR(path *field.Path, cidr string) field.ErrorList {
+	return validation.IsValidCIDRForLegacyField(path, strings.TrimSpace(cidr), true, nil)
+}
+
+// needsHealthCheck reports whether svc has a health check node port: an
+// external load balancer asks there whether this node has endpoints of it.
+func needsHealthCheck(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer &&
+		svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// validateTraffic checks the traffic policies.
 func validateTraffic(svc *corev1.Service, path *field.Path) field.ErrorList {
 	spec := &svc.Spec
 	var errs field.ErrorList
@@ -171,22 +230,61 @@ func validateTraffic(svc *corev1.Service, path *field.Path) field.ErrorList {
 	case spec.ExternalTrafficPolicy != "":
 		errs = append(errs, field.Invalid(at, spec.ExternalTrafficPolicy, "may only be set for externally-accessible services"))
 	}
-	if spec.HealthCheckNodePort != 0 && (spec.Type != corev1.ServiceTypeLoadBalancer ||
-		spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal) {
-		errs = append(errs, field.Invalid(path.Child("healthCheckNodePort"), spec.HealthCheckNodePort,
-			"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+	if port := spec.HealthCheckNodePort; port != 0 {
+		at := path.Child("healthCheckNodePort")
+		if !needsHealthCheck(svc) {
+			errs = append(errs, field.Invalid(at, port,
+				"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
+		} else {
+			errs = append(errs, invalid(at, port, validation.IsValidPortNum(int(port)))...)
+		}
 	}
-	if p := spec.InternalTrafficPolicy; p != nil {
-		errs = append(errs, oneOf(path.Child("internalTrafficPolicy"), *p,
-			corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
-	} else if spec.Type != corev1.ServiceTypeExternalName {
-		errs = append(errs, field.Required(path.Child("internalTrafficPolicy"), ""))
+	at = path.Child("internalTrafficPolicy")
+	switch p := spec.InternalTrafficPolicy; {
+	case p != nil:
+		errs = append(errs, oneOf(at, *p, corev1.ServiceInternalTrafficPolicyCluster, corev1.ServiceInternalTrafficPolicyLocal)...)
+	case hasNodePorts(spec), spec.Type == corev1.ServiceTypeClusterIP:
+		errs = append(errs, field.Required(at, ""))
 	}
-	if d := spec.TrafficDistribution; d != nil {
-		supported := []string{corev1.ServiceTrafficDistributionPreferClose,
-			corev1.ServiceTrafficDistributionPreferSameNode, corev1.ServiceTrafficDistributionPreferSameZone}
-		if !slices.Contains(supported, *d) {
-			errs = append(errs, field.NotSupported(path.Child("trafficDistribution"), *d, supported))
+	return errs
+}
+
+func validateTrafficDistribution(spec *corev1.ServiceSpec, path *field.Path) field.ErrorList {
+	supported := []string{corev1.ServiceTrafficDistributionPreferClose,
+		corev1.ServiceTrafficDistributionPreferSameZone, corev1.ServiceTrafficDistributionPreferSameNode}
+	if d := spec.TrafficDistribution; d != nil && !slices.Contains(supported, *d) {
+		return field.ErrorList{field.NotSupported(path.Child("trafficDistribution"), *d, supported)}
+	}
+	return nil
+}
+
+// validateLoadBalancerStatus checks where a load balancer says that it takes
+// the traffic of svc.
+func validateLoadBalancerStatus(svc *corev1.Service) field.ErrorList {
+	path := field.NewPath("status", "loadBalancer", "ingress")
+	ingress := svc.Status.LoadBalancer.Ingress
+	if svc.Spec.Type != corev1.ServiceTypeLoadBalancer && len(ingress) > 0 {
+		return field.ErrorList{field.Forbidden(path, "may only be used when `spec.type` is 'LoadBalancer'")}
+	}
+	var errs field.ErrorList
+	for i, in := range ingress {
+		at := path.Index(i)
+		if in.IP != "" {
+			errs = append(errs, validation.IsValidIPForLegacyField(at.Child("ip"), in.IP, true, nil)...)
+		}
+		switch mode := in.IPMode; {
+		case mode == nil && in.IP != "":
+			errs = append(errs, field.Required(at.Child("ipMode"), "must be specified when `ip` is set"))
+		case mode != nil && in.IP == "":
+			errs = append(errs, field.Forbidden(at.Child("ipMode"), "may not be specified when `ip` is not set"))
+		case mode != nil:
+			errs = append(errs, oneOf(at.Child("ipMode"), *mode, corev1.LoadBalancerIPModeVIP, corev1.LoadBalancerIPModeProxy)...)
+		}
+		if in.Hostname != "" {
+			errs = append(errs, invalid(at.Child("hostname"), in.Hostname, validation.IsDNS1123Subdomain(in.Hostname))...)
+			if _, isIP := parseAddr(in.Hostname); isIP {
+				errs = append(errs, field.Invalid(at.Child("hostname"), in.Hostname, "must be a DNS name, not an IP address"))
+			}
 		}
 	}
 	return errs

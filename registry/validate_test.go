@@ -14,18 +14,23 @@ var twoFamilies = []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
 // check puts a document through what the API does before it writes.
 func check(t *testing.T, document, old string, families []corev1.IPFamily) (Object, []string) {
 	t.Helper()
-	obj := objects(t, 1, document)[0]
 	var before Object
 	if old != "" {
 		before, _ = check(t, old, "", families)
 	}
+	return checkUpdate(t, document, before, families)
+}
+
+// checkUpdate is check for a document in the place of an object, or of none.
+func checkUpdate(t *testing.T, document string, before Object, families []corev1.IPFamily) (Object, []string) {
+	t.Helper()
+	obj := objects(t, 1, document)[0]
 	var messages []string
 	if svc, ok := obj.(*corev1.Service); ok {
 		was, _ := before.(*corev1.Service)
 		for _, err := range PrepareService(svc, was, families) {
 			messages = append(messages, err.Error())
 		}
-		SetDefaults(svc)
 	}
 	if len(messages) == 0 {
 		errs := Validate(obj)
@@ -70,8 +75,7 @@ func TestValidateService(t *testing.T) {
 		{"node port", service("ports: [{port: 80, nodePort: 30100}]"),
 			[]string{"spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'"}},
 		{"type", service("type: Cluster, " + port), []string{
-			`spec.type: Unsupported value: "Cluster": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"`,
-			"spec.internalTrafficPolicy: Required value"}},
+			`spec.type: Unsupported value: "Cluster": supported values: "ClusterIP", "ExternalName", "LoadBalancer", "NodePort"`}},
 		{"affinity", service("sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 86401}}, " + port), []string{
 			"spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 86401: must be greater than 0 and less than 86400"}},
 		{"a day of affinity", service("sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 86400}}, " + port), nil},
@@ -97,7 +101,7 @@ func TestValidateService(t *testing.T) {
 		{"load balancer fields", service("loadBalancerSourceRanges: [10.0.0.0/8], " + port), []string{
 			"spec.LoadBalancerSourceRanges: Forbidden: may only be used when `type` is 'LoadBalancer'"}},
 		{"traffic distribution", service("trafficDistribution: Near, " + port), []string{
-			`spec.trafficDistribution: Unsupported value: "Near": supported values: "PreferClose", "PreferSameNode", "PreferSameZone"`}},
+			`spec.trafficDistribution: Unsupported value: "Near": supported values: "PreferClose", "PreferSameZone", "PreferSameNode"`}},
 		{"external IP", service("externalIPs: [127.0.0.1], " + port), []string{
 			`spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)`}},
 		{"everything at once", service("sessionAffinity: x, ports: [{port: 0, targetPort: 1, protocol: x}]"), []string{

@@ -102,11 +102,11 @@ func (w *Writer) prepareUpdate(obj, old registry.Object) field.ErrorList {
 	if registry.KindOf(obj).HasStatus {
 		withStatus(obj, old)
 	}
+	registry.SetDefaults(obj)
 	var errs field.ErrorList
 	if svc, ok := obj.(*corev1.Service); ok {
 		errs = registry.PrepareService(svc, old.(*corev1.Service), w.families)
 	}
-	registry.SetDefaults(obj)
 	if !sameSpec(obj, old) {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
