@@ -224,11 +224,10 @@ func readEndpoint(e *discoveryv1.Endpoint, port uint16) (endpoint, bool) {
 	if !ok {
 		return endpoint{}, false
 	}
-	ready := deref(e.Conditions.Ready, true)
 	out := endpoint{
 		Backend:     Backend{Address: netip.AddrPortFrom(addr, port), Node: deref(e.NodeName, "")},
-		ready:       ready,
-		serving:     deref(e.Conditions.Serving, ready),
+		ready:       deref(e.Conditions.Ready, true),
+		serving:     deref(e.Conditions.Serving, true), // as kube-proxy reads it, whatever ready says
 		terminating: deref(e.Conditions.Terminating, false),
 	}
 	if e.TargetRef != nil && e.TargetRef.Kind == Pods.Kind {

@@ -89,6 +89,50 @@ addressType: IPv6
 ports: [{port: 3001}]
 endpoints: [{addresses: ["::1"]}]`},
 			"10.96.143.7:80/TCP finance/payment-service 127.0.0.1:3001 127.0.0.3:3001"},
+		{"conditions by hand", []string{strings.Replace(payment, "selector: {app: payment}", "", 1), `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: one, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: IPv4
+ports: [{port: 3001}]
+endpoints:
+- {addresses: [127.0.0.1], conditions: {terminating: true, ready: false}}
+- {addresses: [127.0.0.2], conditions: {terminating: true, ready: false, serving: false}}`},
+			"10.96.143.7:80/TCP finance/payment-service 127.0.0.1:3001"},
+		{"slices that count for nothing", []string{strings.Replace(payment, "selector: {app: payment}", "", 1), `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: none, namespace: finance}
+addressType: IPv4
+ports: [{port: 3001}]
+endpoints: [{addresses: [127.0.0.1]}]`, `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: names, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: FQDN
+ports: [{port: 3001}]
+endpoints: [{addresses: [a.example.org]}]`, `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: ports, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: IPv4
+ports: [{port: 0}, {name: b}, {name: c, protocol: UDP, port: 80}]
+endpoints: [{addresses: [127.0.0.1]}]`},
+			"10.96.143.7:80/TCP finance/payment-service"},
+		{"slices that disagree", []string{strings.Replace(payment, "selector: {app: payment}", "", 1), `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: one, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: IPv4
+ports: [{port: 3001}]
+endpoints: [{addresses: [127.0.0.1], conditions: {terminating: true, ready: false}}, {addresses: [127.0.0.2]}]`, `
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: two, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: IPv4
+ports: [{port: 3001}]
+endpoints: [{addresses: [127.0.0.1]}, {addresses: [127.0.0.2], conditions: {terminating: true, ready: false}}]`},
+			"10.96.143.7:80/TCP finance/payment-service 127.0.0.1:3001 127.0.0.2:3001"},
 		{"endpoints by hand", []string{strings.Replace(payment, "selector: {app: payment}", "", 1), `
 apiVersion: v1
 kind: Endpoints

@@ -43,6 +43,8 @@ func ValidateUpdate(obj, old Object) field.ErrorList {
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		errs = append(errs, validateServiceUpdate(obj, old.(*corev1.Service))...)
+	case *corev1.Pod:
+		errs = append(errs, validatePodUpdate(obj, old.(*corev1.Pod))...)
 	case *discoveryv1.EndpointSlice:
 		errs = append(errs, apivalidation.ValidateImmutableField(
 			obj.AddressType, old.(*discoveryv1.EndpointSlice).AddressType, field.NewPath("addressType"))...)
