@@ -209,9 +209,6 @@ func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 			c.serve = func(w http.ResponseWriter, r *http.Request) error { return s.watch(w, r, sel, opts, enc) }
 		}
 	case "create", "update", "delete", "deletecollection":
-		if err := refuseDryRun(r.URL.Query()["dryRun"]); err != nil {
-			return c, err
-		}
 		c.serve = func(w http.ResponseWriter, r *http.Request) error { return s.write(w, r, t, verb, enc) }
 	case "patch":
 		return c, errNoPatch(t)

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
 	"usher/registry"
@@ -33,18 +34,46 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, t target, verb st
 	return s.deleteCollection(w, r, t, enc)
 }
 
+// writer returns what makes a write, or everything of it but the write.
+func (s *Server) writer(dryRun []string) *Writer {
+	if len(dryRun) > 0 {
+		return s.opts.Writer.DryRun()
+	}
+	return s.opts.Writer
+}
+
+func invalidOptions(kind string, errs field.ErrorList) error {
+	return apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
+}
+
 func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	var opts metav1.CreateOptions
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_CreateOptions(&query, &opts, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if errs := metav1validation.ValidateCreateOptions(&opts); len(errs) > 0 {
+		return invalidOptions("CreateOptions", errs)
+	}
 	obj, err := readObject(w, r, t)
 	if err != nil {
 		return err
 	}
-	if obj, err = s.opts.Writer.Create(r.Context(), obj); err != nil {
+	if obj, err = s.writer(opts.DryRun).Create(r.Context(), obj); err != nil {
 		return err
 	}
 	return s.answerObject(w, r, enc, http.StatusCreated, obj)
 }
 
 func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc encoding) error {
+	var opts metav1.UpdateOptions
+	query := r.URL.Query()
+	if err := metav1.Convert_url_Values_To_v1_UpdateOptions(&query, &opts, nil); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	if errs := metav1validation.ValidateUpdateOptions(&opts); len(errs) > 0 {
+		return invalidOptions("UpdateOptions", errs)
+	}
 	obj, err := readObject(w, r, t)
 	if err != nil {
 		return err
@@ -53,7 +82,7 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc en
 		return apierrors.NewBadRequest(fmt.Sprintf(
 			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.name))
 	}
-	if obj, err = s.opts.Writer.Update(r.Context(), obj, t.subresource); err != nil {
+	if obj, err = s.writer(opts.DryRun).Update(r.Context(), obj, t.subresource); err != nil {
 		return err
 	}
 	return s.answerObject(w, r, enc, http.StatusOK, obj)
@@ -66,7 +95,7 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, t target, enc en
 	if err != nil {
 		return err
 	}
-	obj, gone, err := s.opts.Writer.Delete(r.Context(), t.key(), opts)
+	obj, gone, err := s.writer(opts.DryRun).Delete(r.Context(), t.key(), opts)
 	if err != nil {
 		return err
 	}
@@ -116,7 +145,7 @@ func (s *Server) deleteAll(ctx context.Context, objects []registry.Object, opts 
 		if registry.IsDerived(obj) {
 			continue // it goes with what it is derived from
 		}
-		obj, _, err := s.opts.Writer.Delete(ctx, registry.KeyOf(obj), opts)
+		obj, _, err := s.writer(opts.DryRun).Delete(ctx, registry.KeyOf(obj), opts)
 		switch {
 		case apierrors.IsNotFound(err): // somebody else was faster
 		case err != nil:
@@ -194,15 +223,16 @@ func readDeleteOptions(w http.ResponseWriter, r *http.Request) (metav1.DeleteOpt
 		}
 	}
 	if errs := metav1validation.ValidateDeleteOptions(&opts); len(errs) > 0 {
-		return opts, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "DeleteOptions"}, "", errs)
+		return opts, invalidOptions("DeleteOptions", errs)
 	}
-	return opts, refuseDryRun(opts.DryRun)
+	return opts, nil
 }
 
-// refuseDryRun refuses what would otherwise be done in earnest.
+// refuseDryRun refuses what would otherwise be done in earnest: a lease that
+// is not granted has no name.
 func refuseDryRun(dryRun []string) error {
 	if strings.Join(dryRun, "") != "" {
-		return apierrors.NewBadRequest("dryRun is not supported yet")
+		return apierrors.NewBadRequest("dryRun is not supported for leases")
 	}
 	return nil
 }

@@ -38,12 +38,15 @@ type WriterOptions struct {
 type Writer struct {
 	WriterOptions
 	families []corev1.IPFamily // of the ServiceCIDRs
-	events   eventLease
+	events   *eventLease
+	dryRun   bool
+
+	generateName func(base string) string // generatedName but in tests
 }
 
 // NewWriter returns a Writer.
 func NewWriter(o WriterOptions) *Writer {
-	w := &Writer{WriterOptions: o}
+	w := &Writer{WriterOptions: o, events: new(eventLease), generateName: generatedName}
 	for _, r := range o.ServiceCIDRs {
 		family := corev1.IPv6Protocol
 		if r.Prefix().Addr().Is4() {
@@ -52,6 +55,13 @@ func NewWriter(o WriterOptions) *Writer {
 		w.families = append(w.families, family)
 	}
 	return w
+}
+
+// DryRun returns a Writer that does everything but write.
+func (w *Writer) DryRun() *Writer {
+	dry := *w
+	dry.dryRun = true
+	return &dry
 }
 
 // attempts bounds how often a write is tried anew after somebody else changed
@@ -64,6 +74,9 @@ const answerTimeout = 10 * time.Second
 
 // commit writes ops in one transaction and waits until this node serves them.
 func (w *Writer) commit(ctx context.Context, ops ...etcd.Op) (int64, error) {
+	if w.dryRun {
+		return 0, w.rehearse(ctx, ops)
+	}
 	revision, err := w.Client.Commit(ctx, ops...)
 	if errors.Is(err, etcd.ErrLeaseNotFound) && ops[0].Key.Kind == registry.Events {
 		w.events.drop() // the next Event gets a new one
@@ -72,6 +85,24 @@ func (w *Writer) commit(ctx context.Context, ops ...etcd.Op) (int64, error) {
 		return 0, err
 	}
 	return revision, w.applied(ctx, revision)
+}
+
+// rehearse reports what would keep ops from being written: an object that is
+// to be created exists. Those to be replaced have just been read.
+func (w *Writer) rehearse(ctx context.Context, ops []etcd.Op) error {
+	for _, op := range ops {
+		if op.Revision != 0 {
+			continue
+		}
+		present, err := w.Client.Get(ctx, op.Key)
+		switch {
+		case err == nil:
+			return &etcd.ConflictError{Key: op.Key, Exists: true, Current: present}
+		case !errors.Is(err, etcd.ErrNotFound):
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *Writer) applied(ctx context.Context, revision int64) error {
@@ -84,8 +115,11 @@ func (w *Writer) applied(ctx context.Context, revision int64) error {
 	return nil
 }
 
-// stored returns obj as it is after the write at revision.
+// stored returns obj as it is after the write at revision, or after none at 0.
 func stored(obj registry.Object, revision int64) registry.Object {
+	if revision == 0 {
+		return obj
+	}
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
 	return obj
 }
@@ -141,7 +175,7 @@ func invalid(key registry.Key, errs ...*field.Error) error {
 // asking for it.
 func (w *Writer) leaseFor(ctx context.Context, obj registry.Object) (etcd.LeaseID, error) {
 	lease, err := leaseOf(obj)
-	if err != nil || lease != 0 || registry.KindOf(obj) != registry.Events {
+	if err != nil || lease != 0 || w.dryRun || registry.KindOf(obj) != registry.Events {
 		return lease, err
 	}
 	lease, err = w.events.get(ctx, w.Client)

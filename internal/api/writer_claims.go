@@ -225,6 +225,10 @@ func (c *claims) next() ([]etcd.Op, error) {
 
 // find looks for the first candidate that is free as far as this node knows.
 func (c *claims) find(a *allocation) bool {
+	if c.w.dryRun {
+		a.ip = a.from.Prefix().Addr() // as Kubernetes answers: it is nobody's, and says so
+		return true
+	}
 	snapshot := c.w.Store.Snapshot()
 	for ip := range a.from.Candidates(c.obj.GetNamespace() + "/" + c.obj.GetName()) {
 		if !c.lost[ip] && snapshot.Get(registry.Key{Kind: registry.IPAddresses, Name: ip.String()}) == nil {

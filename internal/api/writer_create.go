@@ -17,16 +17,47 @@ import (
 	"usher/registry/etcd"
 )
 
+// nameAttempts bounds how often a name is made from generateName: with the
+// suffixes there are, a clash is rare, and eight in a row are none by chance.
+const nameAttempts = 8
+
 // Create writes a new object and returns it as stored. It takes over obj.
 func (w *Writer) Create(ctx context.Context, obj registry.Object) (registry.Object, error) {
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
-	if obj.GetName() == "" && obj.GetGenerateName() != "" {
-		const longest = 63 - 5 // of a label, with the suffix
-		base := obj.GetGenerateName()
-		obj.SetName(base[:min(len(base), longest)] + rand.String(5))
+	base := obj.GetGenerateName()
+	if base == "" {
+		return w.create(ctx, obj)
 	}
+	attempts := 1
+	if obj.GetName() == "" {
+		attempts = nameAttempts
+	}
+	for attempt := 1; ; attempt++ {
+		named := obj.DeepCopyObject().(registry.Object)
+		if named.GetName() == "" {
+			named.SetName(w.generateName(base))
+		}
+		out, err := w.create(ctx, named)
+		switch {
+		case !apierrors.IsAlreadyExists(err):
+			return out, err
+		case attempt == attempts:
+			return nil, apierrors.NewGenerateNameConflict(registry.KindOf(obj).GroupResource(), named.GetName(), 1)
+		}
+	}
+}
+
+// generatedName adds a random suffix to base, and cuts it so that a label
+// holds both.
+func generatedName(base string) string {
+	const suffix, longest = 5, 63
+	return base[:min(len(base), longest-suffix)] + rand.String(suffix)
+}
+
+// create writes a new object that has its name.
+func (w *Writer) create(ctx context.Context, obj registry.Object) (registry.Object, error) {
 	prepareCreate(obj)
 	registry.SetDefaults(obj)
 	errs := field.ErrorList(nil)

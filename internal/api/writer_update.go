@@ -1,9 +1,11 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -18,6 +20,12 @@ import (
 // and returns it as stored. A resourceVersion in obj must be the present one.
 func (w *Writer) Update(ctx context.Context, obj registry.Object, subresource string) (registry.Object, error) {
 	key := registry.KeyOf(obj)
+	switch revision, err := strconv.ParseUint(cmp.Or(obj.GetResourceVersion(), "0"), 10, 64); {
+	case err != nil:
+		return nil, invalid(key, field.Invalid(field.NewPath("metadata", "resourceVersion"), obj.GetResourceVersion(), err.Error()))
+	case revision == 0:
+		obj.SetResourceVersion("") // any
+	}
 	for range attempts {
 		out, err := w.updateOnce(ctx, key, obj, subresource)
 		if !errors.As(err, new(*etcd.ConflictError)) || obj.GetResourceVersion() != "" {
