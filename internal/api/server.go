@@ -215,6 +215,7 @@ func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 	default:
 		return c, errNoMethod()
 	}
+	c.serve = deprecating(t.kind, c.serve)
 	return c, nil
 }
 

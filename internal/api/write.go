@@ -62,6 +62,7 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, enc en
 	if obj, err = s.writer(opts.DryRun).Create(r.Context(), obj); err != nil {
 		return err
 	}
+	warn(w.Header(), registry.Warnings(obj, true)...)
 	return s.answerObject(w, r, enc, http.StatusCreated, obj)
 }
 
@@ -84,6 +85,9 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc en
 	}
 	if obj, err = s.writer(opts.DryRun).Update(r.Context(), obj, t.subresource); err != nil {
 		return err
+	}
+	if t.subresource == "" {
+		warn(w.Header(), registry.Warnings(obj, false)...)
 	}
 	return s.answerObject(w, r, enc, http.StatusOK, obj)
 }

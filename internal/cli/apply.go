@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"usher/internal/client"
@@ -62,7 +63,11 @@ func applyOnce(ctx context.Context, c *client.Client, obj registry.Object) (regi
 			return nil, "", err
 		}
 	}
-	if out.GetResourceVersion() == old.GetResourceVersion() {
+	same := out.GetResourceVersion() == old.GetResourceVersion()
+	if c.DryRun { // which leaves it as it is
+		same = apiequality.Semantic.DeepEqual(out, old)
+	}
+	if same {
 		return out, "unchanged", nil
 	}
 	return out, "configured", nil

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +24,9 @@ type globals struct {
 	env       Env
 	server    string
 	namespace string // as the flag says; "" without it
+
+	mu     sync.Mutex // guards the following
+	warned map[string]bool
 }
 
 func (g *globals) addFlags(root *cobra.Command) {
@@ -35,7 +40,26 @@ func (g *globals) addFlags(root *cobra.Command) {
 // name. The caller must Close it.
 func (g *globals) client() (*client.Client, error) {
 	server := cmp.Or(g.server, g.env.Getenv("USHER_SERVER"), "unix:"+config.DefaultSocket(g.env.Getenv))
-	return client.New(server, g.token(server))
+	c, err := client.New(server, g.token(server))
+	if err != nil {
+		return nil, err
+	}
+	c.Warn = g.warn
+	return c, nil
+}
+
+// warn prints a warning of the server once, however many requests are answered
+// with it.
+func (g *globals) warn(text string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.warned[text] {
+		if g.warned == nil {
+			g.warned = make(map[string]bool)
+		}
+		g.warned[text] = true
+		fmt.Fprintln(g.env.Stderr, "Warning: "+printable(text))
+	}
 }
 
 // token returns what shows to server that this user may write: USHER_TOKEN, or

@@ -10,7 +10,7 @@ import (
 )
 
 func newCreateCommand(g *globals) *cobra.Command {
-	w := &writeCommand{globals: g, verb: "creating", send: createObject}
+	w := &writeCommand{globals: g, verb: "creating", done: "created", send: createObject}
 	return w.command(&cobra.Command{
 		Use: "create -f FILE", Short: "Create the objects of manifests",
 		Long: `Create the objects of manifests. An object that exists already is an error.

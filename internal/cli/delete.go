@@ -27,6 +27,7 @@ type deletion struct {
 	grace          int64
 	now            bool
 	output         string
+	dryRun         dryRun
 }
 
 func newDeleteCommand(g *globals) *cobra.Command {
@@ -51,6 +52,7 @@ terminates first: it gets no new connections, and the process is asked to end.`,
 	f.BoolVar(&d.wait, "wait", true, "wait until the objects are gone")
 	f.Int64Var(&d.grace, "grace-period", -1, "seconds for a Pod to terminate; negative: its own")
 	f.BoolVar(&d.now, "now", false, "the same as --grace-period=1")
+	d.dryRun.addFlag(cmd)
 	addOutputFlag(cmd, &d.output, "name")
 	cmd.ValidArgsFunction = g.completeObjects
 	return cmd
@@ -65,6 +67,7 @@ func (d *deletion) run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer c.Close()
+	c.DryRun = d.dryRun == dryRunServer
 	keys, err := d.keys(ctx, c, args)
 	if err != nil {
 		return err
@@ -79,11 +82,16 @@ func (d *deletion) run(ctx context.Context, args []string) error {
 	case d.grace >= 0:
 		opts.GracePeriodSeconds = &d.grace
 	}
+	return d.delete(ctx, c, keys, opts)
+}
+
+// delete deletes what is under keys, and waits for the end of it.
+func (d *deletion) delete(ctx context.Context, c *client.Client, keys []registry.Key, opts metav1.DeleteOptions) error {
 	// All of them first, so that Pods terminate at the same time.
 	var errs []error
 	deleted := make(map[registry.Key]types.UID)
 	for _, key := range keys {
-		uid, err := remove(ctx, c, key, opts)
+		uid, err := d.remove(ctx, c, key, opts)
 		switch {
 		case err == nil:
 			deleted[key] = uid
@@ -94,7 +102,7 @@ func (d *deletion) run(ctx context.Context, args []string) error {
 		}
 	}
 	for _, key := range keys {
-		if uid, ok := deleted[key]; ok && d.wait {
+		if uid, ok := deleted[key]; ok && d.wait && d.dryRun == dryRunNone {
 			errs = append(errs, awaitDeletion(ctx, c, key, uid))
 		}
 	}
@@ -104,6 +112,9 @@ func (d *deletion) run(ctx context.Context, args []string) error {
 // check refuses flags and arguments that do not go together.
 func (d *deletion) check(args []string) error {
 	if err := checkOutput(d.output, "name"); err != nil {
+		return err
+	}
+	if err := d.dryRun.check(); err != nil {
 		return err
 	}
 	selecting := d.all || d.selector != ""
@@ -141,6 +152,7 @@ func (d *deletion) say(key registry.Key) error {
 	if key.Namespace != "" {
 		text += " from " + key.Namespace + " namespace"
 	}
+	text += d.dryRun.suffix()
 	if d.output == "name" {
 		text = typeName(key.Kind) + "/" + key.Name
 	}
@@ -186,10 +198,13 @@ func (d *deletion) keys(ctx context.Context, c *client.Client, args []string) ([
 }
 
 // remove deletes an object and returns the UID that it had.
-func remove(ctx context.Context, c *client.Client, key registry.Key, opts metav1.DeleteOptions) (types.UID, error) {
+func (d *deletion) remove(ctx context.Context, c *client.Client, key registry.Key, opts metav1.DeleteOptions) (types.UID, error) {
 	obj, err := c.Get(ctx, key)
 	if err != nil {
 		return "", err
+	}
+	if d.dryRun == dryRunClient {
+		return obj.GetUID(), nil
 	}
 	return obj.GetUID(), c.Delete(ctx, key, opts)
 }

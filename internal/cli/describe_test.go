@@ -177,6 +177,7 @@ Events:  <none>
 		t.Run(args, func(t *testing.T) {
 			got := f.usher(t, "", append([]string{"describe", "-n", "finance"}, strings.Fields(args)...)...)
 			got.stdout = strings.ReplaceAll(got.stdout, timestamp(node.GetCreationTimestamp()), "TIME")
+			got.stderr = strings.TrimPrefix(got.stderr, "Warning: v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\n")
 			if diff := cmp.Diff(result{0, want, ""}, got, cmp.AllowUnexported(result{})); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

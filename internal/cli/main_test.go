@@ -39,6 +39,8 @@ type fake struct {
 	mu       sync.Mutex // guards the following
 	revision int64
 	requests []string // the writes, as "PUT /path"
+	dry      bool     // the request is a dry run
+	warnings []string // that writes are answered with
 	intrude  func()   // called once, before the next write
 	graces   []string // the grace periods of deletions, "-" for none
 	slow     []registry.Key
@@ -115,12 +117,19 @@ func (f *fake) put(obj registry.Object) registry.Object {
 	if svc, ok := obj.(*corev1.Service); ok && svc.Spec.ClusterIP == "" {
 		svc.Spec.ClusterIP, svc.Spec.ClusterIPs = "10.96.1.1", []string{"10.96.1.1"}
 	}
+	if f.dry {
+		obj.SetResourceVersion("")
+		return obj
+	}
 	f.Apply(f.revision, []registry.Write{{Key: registry.KeyOf(obj), Object: obj}})
 	return obj
 }
 
 // remove deletes an object.
 func (f *fake) remove(key registry.Key) {
+	if f.dry {
+		return
+	}
 	f.revision++
 	f.Apply(f.revision, []registry.Write{{Key: key}})
 }
@@ -147,6 +156,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		intrude()
 	}
 	body, _ := io.ReadAll(r.Body)
+	f.dry = r.URL.Query().Get("dryRun") == "All" || bytes.Contains(body, []byte(`"dryRun":["All"]`))
+	for _, text := range f.warnings {
+		w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
+	}
 	answer, err := f.write(r.Method, r.URL.Path, body)
 	if err != nil {
 		status := err.Status()

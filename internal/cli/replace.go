@@ -10,7 +10,7 @@ import (
 )
 
 func newReplaceCommand(g *globals) *cobra.Command {
-	w := &writeCommand{globals: g, verb: "replacing", send: replaceObject, named: true}
+	w := &writeCommand{globals: g, verb: "replacing", done: "replaced", send: replaceObject, named: true}
 	return w.command(&cobra.Command{
 		Use: "replace -f FILE", Short: "Replace objects by those of manifests",
 		Long: `Replace objects by those of manifests. An object that does not exist is an error,

@@ -18,9 +18,11 @@ type writeCommand struct {
 	*globals
 	files  files
 	output string
+	dryRun dryRun
 
 	name  string // "apply"
 	verb  string // "applying"
+	done  string // "created"; of apply it depends
 	named bool   // generateName is not enough
 
 	// send sends one object, and returns it as stored and what was done to it.
@@ -33,6 +35,7 @@ func (w *writeCommand) command(cmd *cobra.Command) *cobra.Command {
 	cmd.Args = noArgs
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context()) }
 	w.files.addFlags(cmd)
+	w.dryRun.addFlag(cmd)
 	addOutputFlag(cmd, &w.output, "json", "yaml", "name")
 	return cmd
 }
@@ -40,6 +43,9 @@ func (w *writeCommand) command(cmd *cobra.Command) *cobra.Command {
 // run sends every object, and fails when one of them failed.
 func (w *writeCommand) run(ctx context.Context) error {
 	if err := checkOutput(w.output, "json", "yaml", "name"); err != nil {
+		return err
+	}
+	if err := w.dryRun.check(); err != nil {
 		return err
 	}
 	manifests, err := w.manifests()
@@ -51,10 +57,15 @@ func (w *writeCommand) run(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
+	c.DryRun = w.dryRun == dryRunServer
+	send := w.send
+	if w.dryRun == dryRunClient {
+		send = w.pretend
+	}
 	var errs []error
 	var stored []registry.Object
 	for _, m := range manifests {
-		obj, done, err := w.send(ctx, c, m.object)
+		obj, done, err := send(ctx, c, m.object)
 		if err != nil && !errors.As(err, new(*apierrors.StatusError)) {
 			errs = append(errs, err) // nobody answers: nor will they for the rest
 			break
@@ -65,7 +76,7 @@ func (w *writeCommand) run(ctx context.Context) error {
 		}
 		stored = append(stored, obj)
 		if w.output == "" {
-			_, err := fmt.Fprintf(w.env.Stdout, "%s/%s %s%s\n", typeName(registry.KindOf(obj)), obj.GetName(), done, addressOf(obj, done))
+			_, err := fmt.Fprintf(w.env.Stdout, "%s/%s %s%s\n", typeName(registry.KindOf(obj)), obj.GetName(), done, w.note(obj, done))
 			errs = append(errs, err)
 		}
 	}
@@ -94,9 +105,12 @@ func (w *writeCommand) manifests() ([]manifest, error) {
 	return manifests, errors.Join(errs...)
 }
 
-// addressOf returns the ClusterIP of a Service that was created: what the user
-// is about to need.
-func addressOf(obj registry.Object, done string) string {
+// note ends what is said of an object: the ClusterIP of a Service that was
+// created, which the user is about to need, or that nothing was done.
+func (w *writeCommand) note(obj registry.Object, done string) string {
+	if note := w.dryRun.suffix(); note != "" {
+		return note
+	}
 	svc, ok := obj.(*corev1.Service)
 	if !ok || done != "created" || len(registry.ClusterIPs(svc)) == 0 {
 		return ""

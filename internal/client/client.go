@@ -21,12 +21,19 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"usher/registry"
 )
 
 // A Client sends requests to one daemon. It is safe for concurrent use.
 type Client struct {
+	// DryRun asks for everything of a write but the write.
+	DryRun bool
+
+	// Warn is called with each warning of the server. If nil, nobody is told.
+	Warn func(text string)
+
 	server string // as it was given, for messages
 	base   string
 	token  string
@@ -110,11 +117,21 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 	if err != nil {
 		return nil, c.unreachable(err)
 	}
+	c.warn(resp.Header)
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return resp, nil
 	}
 	defer resp.Body.Close()
 	return nil, statusError(resp, method, path)
+}
+
+func (c *Client) warn(h http.Header) {
+	warnings, _ := utilnet.ParseWarningHeaders(h.Values("Warning")) // those that can be read
+	for _, w := range warnings {
+		if c.Warn != nil && w.Code == 299 {
+			c.Warn(w.Text)
+		}
+	}
 }
 
 const mediaJSON = "application/json"

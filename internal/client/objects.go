@@ -55,7 +55,11 @@ func (c *Client) send(ctx context.Context, method, path string, obj registry.Obj
 	kind := registry.KindOf(obj)
 	obj.GetObjectKind().SetGroupVersionKind(kind.GroupVersionKind)
 	out := kind.New()
-	if err := c.JSON(ctx, method, path, nil, "", obj, out); err != nil {
+	var query url.Values
+	if c.DryRun {
+		query = url.Values{"dryRun": {metav1.DryRunAll}}
+	}
+	if err := c.JSON(ctx, method, path, query, "", obj, out); err != nil {
 		return nil, err
 	}
 	return out, nil
@@ -67,6 +71,9 @@ func (c *Client) Delete(ctx context.Context, key registry.Key, opts metav1.Delet
 	path, err := objectPath(key)
 	if err != nil {
 		return err
+	}
+	if c.DryRun {
+		opts.DryRun = []string{metav1.DryRunAll}
 	}
 	opts.TypeMeta = metav1.TypeMeta{Kind: "DeleteOptions", APIVersion: "v1"}
 	return c.JSON(ctx, http.MethodDelete, path, nil, "", opts, nil)
