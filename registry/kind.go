@@ -28,6 +28,7 @@ type Kind struct {
 	Resource   string // plural, as in URLs and etcd keys: "services"
 	Singular   string
 	ShortNames []string
+	Categories []string // names for several Kinds: "all"
 	Namespaced bool
 	HasStatus  bool // the status is written through the "status" subresource
 
@@ -38,13 +39,13 @@ type Kind struct {
 var (
 	Services = &Kind{
 		GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Service"),
-		Resource:         "services", Singular: "service", ShortNames: []string{"svc"},
+		Resource:         "services", Singular: "service", ShortNames: []string{"svc"}, Categories: []string{"all"},
 		Namespaced: true, HasStatus: true,
 		new: func() Object { return new(corev1.Service) },
 	}
 	Pods = &Kind{
 		GroupVersionKind: corev1.SchemeGroupVersion.WithKind("Pod"),
-		Resource:         "pods", Singular: "pod", ShortNames: []string{"po"},
+		Resource:         "pods", Singular: "pod", ShortNames: []string{"po"}, Categories: []string{"all"},
 		Namespaced: true, HasStatus: true,
 		new: func() Object { return new(corev1.Pod) },
 	}
@@ -83,10 +84,16 @@ var (
 		Resource:         "ipaddresses", Singular: "ipaddress", ShortNames: []string{"ip"},
 		new: func() Object { return new(networkingv1.IPAddress) },
 	}
+	ServiceCIDRs = &Kind{
+		GroupVersionKind: networkingv1.SchemeGroupVersion.WithKind("ServiceCIDR"),
+		Resource:         "servicecidrs", Singular: "servicecidr",
+		HasStatus: true,
+		new:       func() Object { return new(networkingv1.ServiceCIDR) },
+	}
 )
 
 // Kinds lists every Kind of the registry.
-var Kinds = []*Kind{Services, Pods, EndpointSlices, Endpoints, Events, Namespaces, Nodes, IPAddresses}
+var Kinds = []*Kind{Services, Pods, EndpointSlices, Endpoints, Events, Namespaces, Nodes, IPAddresses, ServiceCIDRs, NodePorts}
 
 // New returns an empty object of the Kind with its kind and apiVersion set.
 func (k *Kind) New() Object {
@@ -119,6 +126,10 @@ func KindOf(obj runtime.Object) *Kind {
 		return Nodes
 	case *networkingv1.IPAddress:
 		return IPAddresses
+	case *networkingv1.ServiceCIDR:
+		return ServiceCIDRs
+	case *NodePort:
+		return NodePorts
 	}
 	return nil
 }

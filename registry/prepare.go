@@ -67,7 +67,7 @@ func dropVoid(svc, old *corev1.Service) {
 			spec.Ports[i].NodePort = 0
 		}
 	}
-	if needsHealthCheck(old) && !needsHealthCheck(svc) && spec.HealthCheckNodePort == was.HealthCheckNodePort {
+	if NeedsHealthCheck(old) && !NeedsHealthCheck(svc) && spec.HealthCheckNodePort == was.HealthCheckNodePort {
 		spec.HealthCheckNodePort = 0
 	}
 	if was.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {

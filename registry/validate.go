@@ -31,7 +31,11 @@ func Validate(obj Object) field.ErrorList {
 	case *corev1.Event:
 		errs = append(errs, validateEvent(obj)...)
 	case *networkingv1.IPAddress:
-		errs = append(errs, validateIPAddress(obj)...)
+		errs = append(errs, validateParentRef(obj.Spec.ParentRef)...)
+	case *NodePort:
+		errs = append(errs, validateParentRef(obj.Spec.ParentRef)...)
+	case *networkingv1.ServiceCIDR:
+		errs = append(errs, validateServiceCIDR(obj)...)
 	}
 	return errs
 }
@@ -51,6 +55,11 @@ func ValidateUpdate(obj, old Object) field.ErrorList {
 	case *networkingv1.IPAddress:
 		errs = append(errs, apivalidation.ValidateImmutableField(
 			obj.Spec.ParentRef, old.(*networkingv1.IPAddress).Spec.ParentRef, field.NewPath("spec", "parentRef"))...)
+	case *NodePort:
+		errs = append(errs, apivalidation.ValidateImmutableField(
+			obj.Spec.ParentRef, old.(*NodePort).Spec.ParentRef, field.NewPath("spec", "parentRef"))...)
+	case *networkingv1.ServiceCIDR:
+		errs = append(errs, validateServiceCIDRUpdate(obj, old.(*networkingv1.ServiceCIDR))...)
 	}
 	return errs
 }
@@ -60,6 +69,8 @@ func (k *Kind) validName() apivalidation.ValidateNameFunc {
 	switch k {
 	case Services, Namespaces: // KEP-5311: Services may begin with a digit
 		return apivalidation.NameIsDNSLabel
+	case NodePorts:
+		return validNodePort
 	case IPAddresses:
 		return func(name string, _ bool) []string {
 			if addr, ok := parseAddr(name); !ok || addr.String() != name {
@@ -79,10 +90,11 @@ func validateEvent(ev *corev1.Event) field.ErrorList {
 	return field.ErrorList{field.Invalid(field.NewPath("involvedObject", "namespace"), ns, "does not match event.namespace")}
 }
 
-func validateIPAddress(ip *networkingv1.IPAddress) field.ErrorList {
+// validateParentRef checks what says to whom an address or a port belongs.
+func validateParentRef(ref *networkingv1.ParentReference) field.ErrorList {
 	path := field.NewPath("spec", "parentRef")
 	var errs field.ErrorList
-	switch ref := ip.Spec.ParentRef; {
+	switch {
 	case ref == nil:
 		errs = append(errs, field.Required(path, ""))
 	case ref.Resource == "":

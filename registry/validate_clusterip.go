@@ -102,7 +102,7 @@ func validateServiceUpdate(svc, old *corev1.Service) field.ErrorList {
 		deref(svc.Spec.LoadBalancerClass, "") != deref(old.Spec.LoadBalancerClass, "") {
 		errs = append(errs, field.Invalid(path.Child("loadBalancerClass"), svc.Spec.LoadBalancerClass, "may not change once set"))
 	}
-	if needsHealthCheck(svc) && needsHealthCheck(old) && svc.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
+	if NeedsHealthCheck(svc) && NeedsHealthCheck(old) && svc.Spec.HealthCheckNodePort != old.Spec.HealthCheckNodePort {
 		errs = append(errs, field.Forbidden(path.Child("healthCheckNodePort"), apivalidation.FieldImmutableErrorMsg))
 	}
 	if svc.Spec.Type == corev1.ServiceTypeExternalName || old.Spec.Type == corev1.ServiceTypeExternalName ||

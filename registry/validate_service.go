@@ -211,9 +211,9 @@ func validateCIDR(path *field.Path, cidr string) field.ErrorList {
 	return validation.IsValidCIDRForLegacyField(path, strings.TrimSpace(cidr), true, nil)
 }
 
-// needsHealthCheck reports whether svc has a health check node port: an
+// NeedsHealthCheck reports whether svc has a health check node port: an
 // external load balancer asks there whether this node has endpoints of it.
-func needsHealthCheck(svc *corev1.Service) bool {
+func NeedsHealthCheck(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer &&
 		svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
@@ -232,7 +232,7 @@ func validateTraffic(svc *corev1.Service, path *field.Path) field.ErrorList {
 	}
 	if port := spec.HealthCheckNodePort; port != 0 {
 		at := path.Child("healthCheckNodePort")
-		if !needsHealthCheck(svc) {
+		if !NeedsHealthCheck(svc) {
 			errs = append(errs, field.Invalid(at, port,
 				"may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'"))
 		} else {

@@ -66,7 +66,7 @@ func resourceList(gv schema.GroupVersion) any {
 			verbs = slices.DeleteFunc(verbs, func(v string) bool { return v == "deletecollection" })
 		}
 		list.APIResources = append(list.APIResources, metav1.APIResource{
-			Name: k.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind, ShortNames: k.ShortNames, Verbs: verbs,
+			Name: k.Resource, SingularName: k.Singular, Namespaced: k.Namespaced, Kind: k.Kind, ShortNames: k.ShortNames, Categories: k.Categories, Verbs: verbs,
 		})
 		if k.HasStatus {
 			list.APIResources = append(list.APIResources, metav1.APIResource{

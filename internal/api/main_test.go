@@ -34,10 +34,17 @@ func TestMain(m *testing.M) {
 }
 
 // newRegistryServer returns a Server over a registry in an etcd of its own,
-// which ends with the test.
-func newRegistryServer(t *testing.T) *Server {
+// which ends with the test. cidrs are the service CIDRs, 10.96.0.0/16 by default.
+func newRegistryServer(t *testing.T, cidrs ...string) *Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	if len(cidrs) == 0 {
+		cidrs = []string{"10.96.0.0/16"}
+	}
+	var ranges []registry.IPRange
+	for _, cidr := range cidrs {
+		ranges = append(ranges, registry.NewIPRange(netip.MustParsePrefix(cidr)))
+	}
 	dir := filepath.Join(shortTempDir(t), "etcd")
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -82,7 +89,7 @@ func newRegistryServer(t *testing.T) *Server {
 		Store: store, Log: log,
 		Writer: NewWriter(WriterOptions{
 			Client: client, Store: store, Applied: store.WaitRevision,
-			ServiceCIDRs: []registry.IPRange{registry.NewIPRange(netip.MustParsePrefix("10.96.0.0/16"))},
+			ServiceCIDRs: ranges,
 		}),
 	})
 	t.Cleanup(func() { s.Close() })

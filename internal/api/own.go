@@ -17,9 +17,10 @@ import (
 const maxLeaseTTL = 3600
 
 // cutGroup returns what follows the group and version of usher's own
-// resources. It reports false for any other path.
+// resources. It reports false for any other path, and for the Kinds that the
+// registry has of that group.
 func cutGroup(segments []string) ([]string, bool) {
-	if len(segments) < 4 || segments[0] != "apis" || segments[1] != Group || segments[2] != Version {
+	if len(segments) < 4 || segments[0] != "apis" || segments[1] != Group || segments[2] != Version || kindOf(Group, Version, segments[3]) != nil {
 		return nil, false
 	}
 	return segments[3:], true

@@ -229,7 +229,7 @@ func TestDiscovery(t *testing.T) {
 	for _, g := range groups.Groups {
 		names = append(names, g.PreferredVersion.GroupVersion)
 	}
-	if diff := cmp.Diff([]string{"discovery.k8s.io/v1", "networking.k8s.io/v1"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"discovery.k8s.io/v1", "networking.k8s.io/v1", "usher.internal/v1"}, names); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
 	if got := decode[metav1.APIVersions](t, ask(t, s.Handler(), "GET", "/api", "").body); !slices.Equal(got.Versions, []string{"v1"}) {
@@ -239,7 +239,7 @@ func TestDiscovery(t *testing.T) {
 		t.Errorf("group: %+v", got)
 	}
 	// Every resource that is announced has a collection that can be listed.
-	for _, path := range []string{"/api/v1", "/apis/discovery.k8s.io/v1", "/apis/networking.k8s.io/v1"} {
+	for _, path := range []string{"/api/v1", "/apis/discovery.k8s.io/v1", "/apis/networking.k8s.io/v1", "/apis/usher.internal/v1"} {
 		list := decode[metav1.APIResourceList](t, ask(t, s.Handler(), "GET", path, "").body)
 		if len(list.APIResources) == 0 {
 			t.Errorf("%s: no resources", path)
@@ -247,6 +247,9 @@ func TestDiscovery(t *testing.T) {
 		for _, r := range list.APIResources {
 			if strings.Contains(r.Name, "/") {
 				continue
+			}
+			if inAll := slices.Contains(r.Categories, "all"); inAll != (r.Name == "services" || r.Name == "pods") {
+				t.Errorf("%s is in the category all: %t", r.Name, inAll)
 			}
 			if got := ask(t, s.Handler(), "GET", path+"/"+r.Name, ""); got.code != 200 || !strings.Contains(got.body, `"kind":"`+r.Kind+`List"`) {
 				t.Errorf("%s/%s: %d %s", path, r.Name, got.code, got.body)

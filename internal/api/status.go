@@ -1,10 +1,14 @@
 package api
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
+)
 
 // Group and Version of usher's own resources: status and leases.
 const (
-	Group   = "usher.internal"
+	Group   = registry.Group
 	Version = "v1"
 )
 

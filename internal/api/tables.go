@@ -102,8 +102,10 @@ func columns(k *registry.Kind) []metav1.TableColumnDefinition {
 		return parseColumns("Name", "Status", "Roles", "Age", "Version", "[Internal-IP]")
 	case registry.Events:
 		return parseColumns("Last Seen", "Type", "Reason", "Object", "Message", "[Source]", "[Count]", "[Name]")
-	case registry.IPAddresses:
+	case registry.IPAddresses, registry.NodePorts:
 		return parseColumns("Name", "ParentRef")
+	case registry.ServiceCIDRs:
+		return parseColumns("Name", "CIDRs", "Age")
 	}
 	panic("api: no columns for " + k.Kind)
 }
@@ -141,7 +143,11 @@ func (p printing) cells(obj registry.Object) []any {
 	case *corev1.Event:
 		return p.eventCells(obj)
 	case *networkingv1.IPAddress:
-		return []any{obj.Name, parentRef(obj)}
+		return []any{obj.Name, parentRef(obj.Spec.ParentRef)}
+	case *registry.NodePort:
+		return []any{obj.Name, parentRef(obj.Spec.ParentRef)}
+	case *networkingv1.ServiceCIDR:
+		return []any{obj.Name, strings.Join(obj.Spec.CIDRs, ","), p.age(obj.CreationTimestamp)}
 	}
 	panic(fmt.Sprintf("api: no cells for %T", obj))
 }

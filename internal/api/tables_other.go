@@ -115,9 +115,8 @@ func lastSeen(ev *corev1.Event) time.Time {
 	return ev.EventTime.Time
 }
 
-// parentRef says what an IPAddress belongs to.
-func parentRef(ip *networkingv1.IPAddress) string {
-	ref := ip.Spec.ParentRef
+// parentRef says what an address or a port belongs to.
+func parentRef(ref *networkingv1.ParentReference) string {
 	if ref == nil {
 		return none
 	}

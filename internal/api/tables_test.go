@@ -128,6 +128,10 @@ laptop   Ready                       control-plane  60m  v1.37.0+usher  127.0.0.
 # ipaddresses
 NAME         PARENTREF
 10.96.143.7  services/finance/pay
+# servicecidrs
+NAME  CIDRS  AGE
+# nodeports
+NAME  PARENTREF
 `
 
 func TestTables(t *testing.T) {

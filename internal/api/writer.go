@@ -27,6 +27,9 @@ type WriterOptions struct {
 	// primary one first.
 	ServiceCIDRs []registry.IPRange
 
+	// NodePorts is the range of node ports.
+	NodePorts registry.PortRange
+
 	// Applied waits until this node serves the registry's state at revision.
 	Applied func(ctx context.Context, revision int64) error
 }
@@ -232,7 +235,12 @@ func (w *Writer) deleteOnce(ctx context.Context, key registry.Key, opts metav1.D
 		if err := w.empty(ctx, key.Name); err != nil {
 			return nil, false, err
 		}
-	case *networkingv1.IPAddress:
+	case *networkingv1.ServiceCIDR:
+		if w.needed(obj) {
+			retired, err := w.retire(ctx, obj, revision)
+			return retired, false, err
+		}
+	case *networkingv1.IPAddress, *registry.NodePort:
 		if err := w.checkUnheld(ctx, obj); err != nil {
 			return nil, false, err
 		}

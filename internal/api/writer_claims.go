@@ -3,43 +3,47 @@ package api
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/registry"
 	"usher/registry/etcd"
 )
 
-// claims are the addresses that a write allocates and releases. An address is
-// claimed by its IPAddress object, created in the same transaction as what
-// uses it: whoever creates that first has the address, whatever races.
+// claims are the addresses and node ports that a write allocates and releases.
+// One is claimed by its IPAddress or NodePort object, created in the same
+// transaction as what uses it: whoever creates that first has it, whatever
+// races.
 type claims struct {
 	w     *Writer
 	obj   registry.Object
 	lease etcd.LeaseID
 
-	fixed []netip.Addr        // asked for by the object
-	open  []*allocation       // to be found
-	lost  map[netip.Addr]bool // turned out to be somebody else's
-	held  []etcd.Op           // release what is no longer used, and move what stays to another lease
+	fixed []registry.Key        // asked for by the object
+	open  []*allocation         // to be found
+	lost  map[registry.Key]bool // turned out to be somebody else's
+	held  []etcd.Op             // release what is no longer used, and move what stays to another lease
 }
 
-// An allocation is an address to be found in a range.
+// An allocation is an address or a port to be found.
 type allocation struct {
-	at   int // the index it is to have among the object's addresses
-	from registry.IPRange
-	ip   netip.Addr // the present attempt
+	candidates iter.Seq[registry.Key] // in the order in which to try them
+	give       func(registry.Key)     // puts one into the object
+	full       error                  // when none is free
+	key        registry.Key           // the present attempt
 }
 
 // newClaims works out what a new object has to claim.
 func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
 	return &claims{
-		w: w, obj: obj, lease: lease, fixed: claimed(obj), open: w.wanted(obj), lost: make(map[netip.Addr]bool),
+		w: w, obj: obj, lease: lease, open: w.wanted(obj), fixed: claimed(obj), lost: make(map[registry.Key]bool),
 	}
 }
 
@@ -49,19 +53,19 @@ func (w *Writer) changeClaims(ctx context.Context, obj, old registry.Object, lea
 	c := w.newClaims(obj, lease)
 	c.fixed = nil
 	was, now := claimed(old), claimed(obj)
-	for _, ip := range now {
-		if !slices.Contains(was, ip) {
-			c.fixed = append(c.fixed, ip)
+	for _, key := range now {
+		if !slices.Contains(was, key) {
+			c.fixed = append(c.fixed, key)
 		}
 	}
 	before, err := leaseOf(old)
 	moves := err != nil || before != lease
-	for _, ip := range was {
-		stays := slices.Contains(now, ip)
+	for _, key := range was {
+		stays := slices.Contains(now, key)
 		if stays && !moves {
 			continue
 		}
-		op, err := w.heldClaim(ctx, old, ip)
+		op, err := w.heldClaim(ctx, old, key)
 		if err != nil {
 			return nil, err
 		}
@@ -71,7 +75,7 @@ func (w *Writer) changeClaims(ctx context.Context, obj, old registry.Object, lea
 			if op != nil {
 				revision = op.Revision
 			}
-			moved := c.claim(ip)
+			moved := c.claim(key)
 			moved.Revision = revision
 			c.held = append(c.held, moved)
 		case op != nil:
@@ -81,10 +85,9 @@ func (w *Writer) changeClaims(ctx context.Context, obj, old registry.Object, lea
 	return c, nil
 }
 
-// heldClaim returns the operation that releases the claim of obj to ip, or nil
-// when obj has none: it may be another object's by now.
-func (w *Writer) heldClaim(ctx context.Context, obj registry.Object, ip netip.Addr) (*etcd.Op, error) {
-	key := claimKey(ip)
+// heldClaim returns the operation that releases the claim of obj under key, or
+// nil when obj has none: it may be another object's by now.
+func (w *Writer) heldClaim(ctx context.Context, obj registry.Object, key registry.Key) (*etcd.Op, error) {
 	claim, revision, err := w.read(ctx, key)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
@@ -101,8 +104,8 @@ func (w *Writer) heldClaim(ctx context.Context, obj registry.Object, ip netip.Ad
 // releases returns the operations that release every claim of obj.
 func (w *Writer) releases(ctx context.Context, obj registry.Object) ([]etcd.Op, error) {
 	var ops []etcd.Op
-	for _, ip := range claimed(obj) {
-		op, err := w.heldClaim(ctx, obj, ip)
+	for _, key := range claimed(obj) {
+		op, err := w.heldClaim(ctx, obj, key)
 		if err != nil {
 			return nil, err
 		}
@@ -117,10 +120,25 @@ func claimKey(ip netip.Addr) registry.Key {
 	return registry.Key{Kind: registry.IPAddresses, Name: ip.String()}
 }
 
+func portKey(port int32) registry.Key {
+	return registry.Key{Kind: registry.NodePorts, Name: strconv.Itoa(int(port))}
+}
+
+// refOf returns what says to whom a claim belongs, or nil.
+func refOf(claim registry.Object) *networkingv1.ParentReference {
+	switch claim := claim.(type) {
+	case *networkingv1.IPAddress:
+		return claim.Spec.ParentRef
+	case *registry.NodePort:
+		return claim.Spec.ParentRef
+	}
+	return nil
+}
+
 // parentOf returns the key of the object that holds claim. Its Kind is nil when
 // that is none of the registry's.
 func parentOf(claim registry.Object) registry.Key {
-	ref := claim.(*networkingv1.IPAddress).Spec.ParentRef
+	ref := refOf(claim)
 	if ref == nil {
 		return registry.Key{}
 	}
@@ -146,24 +164,27 @@ func (w *Writer) checkUnheld(ctx context.Context, claim registry.Object) error {
 	if err != nil {
 		return err
 	}
-	addr, err := netip.ParseAddr(claim.GetName())
-	if err != nil || !slices.Contains(claimed(obj), addr) {
+	key, what := registry.KeyOf(claim), "the address"
+	if !slices.Contains(claimed(obj), key) {
 		return nil
 	}
-	return apierrors.NewForbidden(registry.IPAddresses.GroupResource(), claim.GetName(), fmt.Errorf(
-		"it is the address of the %s %q in namespace %q, and goes with it", holder.Kind.Singular, holder.Name, holder.Namespace))
+	if key.Kind == registry.NodePorts {
+		what = "a node port"
+	}
+	return apierrors.NewForbidden(key.Kind.GroupResource(), key.Name, fmt.Errorf(
+		"it is %s of the %s %q in namespace %q, and goes with it", what, holder.Kind.Singular, holder.Name, holder.Namespace))
 }
 
-// claimed returns the addresses that obj has a claim on.
-func claimed(obj registry.Object) []netip.Addr {
+// claimed returns the keys of what obj has a claim on.
+func claimed(obj registry.Object) []registry.Key {
 	var ips []string
+	var keys []registry.Key
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		ips = registry.ClusterIPs(obj)
 	case *corev1.Pod:
 		ips = append(ips, obj.Status.PodIP)
 	}
-	var addrs []netip.Addr
 	for _, ip := range ips {
 		addr, err := netip.ParseAddr(ip)
 		if err != nil {
@@ -173,141 +194,95 @@ func claimed(obj registry.Object) []netip.Addr {
 		if registry.KindOf(obj) == registry.Pods && !registry.PodCIDR.Contains(addr) {
 			continue
 		}
-		addrs = append(addrs, addr)
+		keys = append(keys, claimKey(addr))
 	}
-	return addrs
-}
-
-// wanted returns the addresses that obj has yet to get.
-func (w *Writer) wanted(obj registry.Object) []*allocation {
-	var open []*allocation
-	switch obj := obj.(type) {
-	case *corev1.Pod:
-		if obj.Annotations[registry.AnnotationLease] != "" && obj.Status.PodIP == "" {
-			open = append(open, &allocation{from: registry.NewIPRange(registry.PodCIDR)})
-		}
-	case *corev1.Service:
-		if obj.Spec.Type == corev1.ServiceTypeExternalName || obj.Spec.ClusterIP == corev1.ClusterIPNone {
-			break
-		}
-		for i := len(obj.Spec.ClusterIPs); i < len(obj.Spec.IPFamilies); i++ {
-			if j := slices.Index(w.families, obj.Spec.IPFamilies[i]); j >= 0 {
-				open = append(open, &allocation{at: i, from: w.ServiceCIDRs[j]})
-			}
+	if svc, ok := obj.(*corev1.Service); ok {
+		for _, port := range registry.NodePortsOf(svc) {
+			keys = append(keys, portKey(port))
 		}
 	}
-	return open
+	return keys
 }
 
-// next returns the operations that make the claims, and gives the object the
-// addresses. After taken it returns the next attempt.
+// next returns the operations that make the claims, and gives the object what
+// was found. After taken it returns the next attempt.
 func (c *claims) next() ([]etcd.Op, error) {
 	ops := slices.Clone(c.held)
-	for _, ip := range c.fixed {
-		if msg := c.w.outOfRange(c.obj, ip); msg != "" {
-			return nil, c.errorFor(ip, msg)
+	for _, key := range c.fixed {
+		if msg := c.w.outOfRange(c.obj, key); msg != "" {
+			return nil, c.errorFor(key, msg)
 		}
-		if c.lost[ip] {
-			return nil, c.errorFor(ip, "provided IP is already allocated")
+		if c.lost[key] {
+			what := "IP"
+			if key.Kind == registry.NodePorts {
+				what = "port"
+			}
+			return nil, c.errorFor(key, "provided "+what+" is already allocated")
 		}
-		ops = append(ops, c.claim(ip))
+		ops = append(ops, c.claim(key))
 	}
-	for _, a := range c.open {
-		if !c.find(a) {
-			return nil, apierrors.NewInternalError(fmt.Errorf("failed to allocate an IP for %s %q: range is full",
-				registry.KindOf(c.obj).Kind, c.obj.GetName()))
+	for i, a := range c.open {
+		if !c.find(a, c.open[:i]) {
+			return nil, apierrors.NewInternalError(a.full)
 		}
-		c.give(a.at, a.ip)
-		ops = append(ops, c.claim(a.ip))
+		a.give(a.key)
+		ops = append(ops, c.claim(a.key))
 	}
 	return ops, nil
 }
 
-// find looks for the first candidate that is free as far as this node knows.
-func (c *claims) find(a *allocation) bool {
-	if c.w.dryRun {
-		a.ip = a.from.Prefix().Addr() // as Kubernetes answers: it is nobody's, and says so
-		return true
-	}
+// find looks for the first candidate that is free as far as this node knows,
+// and that no other allocation of the same object has found.
+func (c *claims) find(a *allocation, others []*allocation) bool {
 	snapshot := c.w.Store.Snapshot()
-	for ip := range a.from.Candidates(c.obj.GetNamespace() + "/" + c.obj.GetName()) {
-		if !c.lost[ip] && snapshot.Get(registry.Key{Kind: registry.IPAddresses, Name: ip.String()}) == nil {
-			a.ip = ip
+	for key := range a.candidates {
+		found := slices.Contains(c.fixed, key) || slices.ContainsFunc(others, func(b *allocation) bool { return b.key == key })
+		if !found && !c.lost[key] && snapshot.Get(key) == nil {
+			a.key = key
 			return true
 		}
 	}
 	return false
 }
 
-// taken notes that somebody else has the address of a claim. It reports false
-// for a key that is none of what is to be claimed.
+// taken notes that somebody else has what was to be claimed under key. It
+// reports false for a key of anything else.
 func (c *claims) taken(key registry.Key) bool {
-	ip, err := netip.ParseAddr(key.Name)
-	if key.Kind != registry.IPAddresses || err != nil {
-		return false
-	}
-	asked := slices.Contains(c.fixed, ip) ||
-		slices.ContainsFunc(c.open, func(a *allocation) bool { return a.ip == ip })
-	c.lost[ip] = asked
+	asked := slices.Contains(c.fixed, key) ||
+		slices.ContainsFunc(c.open, func(a *allocation) bool { return a.key == key })
+	c.lost[key] = asked
 	return asked
 }
 
-// give puts an allocated address into the object, as the one of index at.
-func (c *claims) give(at int, ip netip.Addr) {
-	switch obj := c.obj.(type) {
-	case *corev1.Pod:
-		obj.Status.PodIP = ip.String()
-		obj.Status.PodIPs = []corev1.PodIP{{IP: ip.String()}}
-	case *corev1.Service:
-		obj.Spec.ClusterIPs = append(slices.Clone(obj.Spec.ClusterIPs[:min(at, len(obj.Spec.ClusterIPs))]), ip.String())
-		obj.Spec.ClusterIP = obj.Spec.ClusterIPs[0]
-	}
+// claim is the operation that makes a claim: there must be none under key.
+func (c *claims) claim(key registry.Key) etcd.Op {
+	return etcd.Op{Key: key, Object: newClaim(key, c.obj), Lease: c.lease}
 }
 
-// outOfRange says why obj cannot have ip, or "".
-func (w *Writer) outOfRange(obj registry.Object, ip netip.Addr) string {
-	if _, ok := obj.(*corev1.Service); !ok {
-		return ""
-	}
-	for _, r := range w.ServiceCIDRs {
-		if r.Contains(ip) {
-			return ""
-		}
-	}
-	valid := ""
-	for _, r := range w.ServiceCIDRs {
-		if valid == "" || r.Prefix().Addr().Is4() == ip.Is4() {
-			valid = r.Prefix().String()
-		}
-	}
-	return fmt.Sprintf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, valid)
-}
+// managedBy is the value of the label networkingv1.LabelManagedBy of claims that usher
+// makes.
+const managedBy = "ipallocator." + registry.Group
 
-func (c *claims) errorFor(ip netip.Addr, why string) error {
-	key := registry.KeyOf(c.obj)
-	if svc, ok := c.obj.(*corev1.Service); ok {
-		return invalid(key, field.Invalid(field.NewPath("spec", "clusterIPs"), svc.Spec.ClusterIPs,
-			fmt.Sprintf("failed to allocate IP %v: %s", ip, why)))
+// newClaim returns the claim of obj under key.
+func newClaim(key registry.Key, obj registry.Object) registry.Object {
+	kind := registry.KindOf(obj)
+	ref := &networkingv1.ParentReference{
+		Group: kind.Group, Resource: kind.Resource, Namespace: obj.GetNamespace(), Name: obj.GetName(),
 	}
-	return invalid(key, field.Invalid(field.NewPath("status", "podIP"), ip.String(), why))
-}
-
-// claim is the operation that claims ip: its IPAddress must not exist.
-func (c *claims) claim(ip netip.Addr) etcd.Op {
-	kind := registry.KindOf(c.obj)
-	claim := registry.IPAddresses.New().(*networkingv1.IPAddress)
-	claim.Name = ip.String()
+	claim := key.Kind.New()
+	claim.SetName(key.Name)
 	prepareCreate(claim)
-	family := "IPv4"
-	if ip.Is6() {
-		family = "IPv6"
+	labels := map[string]string{networkingv1.LabelManagedBy: managedBy}
+	switch claim := claim.(type) {
+	case *networkingv1.IPAddress:
+		claim.Spec.ParentRef = ref
+		labels[networkingv1.LabelIPAddressFamily] = "IPv4"
+		if strings.Contains(key.Name, ":") {
+			labels[networkingv1.LabelIPAddressFamily] = "IPv6"
+		}
+	case *registry.NodePort:
+		claim.Spec.ParentRef = ref
 	}
-	claim.Labels = map[string]string{
-		networkingv1.LabelIPAddressFamily: family,
-		networkingv1.LabelManagedBy:       "ipallocator.usher.internal",
-	}
-	claim.Spec.ParentRef = &networkingv1.ParentReference{
-		Group: kind.Group, Resource: kind.Resource, Namespace: c.obj.GetNamespace(), Name: c.obj.GetName(),
-	}
-	return etcd.Op{Key: registry.KeyOf(claim), Object: claim, Lease: c.lease}
+	claim.SetLabels(labels)
+	return claim
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -140,6 +141,8 @@ func prepareCreate(obj registry.Object) {
 		obj.Status = corev1.ServiceStatus{}
 	case *corev1.Namespace:
 		obj.Status = corev1.NamespaceStatus{}
+	case *networkingv1.ServiceCIDR:
+		obj.Status = readyCIDR()
 	}
 	// The status of a Pod or a Node is taken: there is no kubelet that would
 	// write it later.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -132,6 +133,8 @@ func withStatus(obj, from registry.Object) registry.Object {
 		from.(*corev1.Namespace).Status.DeepCopyInto(&obj.Status)
 	case *corev1.Node:
 		from.(*corev1.Node).Status.DeepCopyInto(&obj.Status)
+	case *networkingv1.ServiceCIDR:
+		from.(*networkingv1.ServiceCIDR).Status.DeepCopyInto(&obj.Status)
 	}
 	return obj
 }

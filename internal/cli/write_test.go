@@ -84,7 +84,7 @@ func TestApplyNothingHalf(t *testing.T) {
   in "STDIN" (document 2)
 Error from server (BadRequest): error when applying "STDIN" (document 3): Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.kontainers"
 error: resource mapping not found for name: "d" namespace: "" from "STDIN" (document 4): no matches for kind "Deployment" in version "apps/v1"
-  usher has: Service, Pod, EndpointSlice, Endpoints, Event, Namespace, Node, IPAddress
+  usher has: Service, Pod, EndpointSlice, Endpoints, Event, Namespace, Node, IPAddress, ServiceCIDR, NodePort
 Error from server (BadRequest): error when applying "STDIN" (document 5): Object 'Kind' is missing in '{"a":"b"}'
 Error from server (BadRequest): error when applying "STDIN" (document 6): '[5]' is not an object
 `}

@@ -18,11 +18,14 @@ import (
 
 	"github.com/spf13/viper"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"usher/registry"
 )
 
 // Config is the configuration of a daemon.
 type Config struct {
 	ServiceCIDRs  []netip.Prefix // one for each IP family, the primary one first
+	NodePorts     registry.PortRange
 	LoopbackCIDR  netip.Prefix
 	ClusterDomain string
 	NodeName      string
@@ -51,6 +54,7 @@ type Etcd struct {
 // keys has the keys as the file spells them.
 type keys struct {
 	ServiceCIDR   string
+	NodePortRange string
 	LoopbackCIDR  string
 	ClusterDomain string
 	NodeName      string
@@ -144,6 +148,9 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 		return nil, fmt.Errorf("serviceCIDR %q: one range, or one for each IP family", k.ServiceCIDR)
 	}
 	var err error
+	if c.NodePorts, err = registry.ParsePortRange(k.NodePortRange); err != nil {
+		return nil, fmt.Errorf("nodePortRange: %w", err)
+	}
 	if c.LoopbackCIDR, err = parsePrefix("loopbackCIDR", k.LoopbackCIDR); err != nil {
 		return nil, err
 	}

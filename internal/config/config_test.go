@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"usher/registry"
 )
 
 // load reads the project's config.yaml, a file of the test's and env.
@@ -32,7 +34,12 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	nodePorts, err := registry.ParsePortRange("30000-32767")
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := &Config{
+		NodePorts:     nodePorts,
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
 		LoopbackCIDR:  netip.MustParsePrefix("127.96.0.0/16"),
 		ClusterDomain: "cluster.local",
@@ -44,7 +51,8 @@ func TestDefaults(t *testing.T) {
 		Engine:        "auto",
 		Views:         []string{},
 	}
-	if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+		cmp.Comparer(func(a, b registry.PortRange) bool { return a == b })); diff != "" {
 		t.Errorf("defaults (-want +got):\n%s", diff)
 	}
 }
@@ -81,6 +89,8 @@ func TestErrors(t *testing.T) {
 		{"three cidrs", "serviceCIDR: 10.96.0.0/16,fd00::/112,10.97.0.0/16", "one for each IP family"},
 		{"one family twice", "serviceCIDR: 10.96.0.0/16,10.97.0.0/16", "one for each IP family"},
 		{"too small", "serviceCIDR: 10.96.0.0/30", "no room"},
+		{"node ports", "nodePortRange: 30000", `nodePortRange: "30000" is not a range of ports, as 30000-32767`},
+		{"no node ports", "nodePortRange: 2-1", `nodePortRange: "2-1" has no ports`},
 		{"not loopback", "loopbackCIDR: 10.0.0.0/16", "not a loopback range"},
 		{"view", "views: [tun]", `unknown view "tun": loopback or anyip`},
 		{"level", "log: {level: loud}", "debug, info, warn or error"},

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -98,6 +99,9 @@ func (d *daemon) ensureAll(ctx context.Context) error {
 func (d *daemon) ensure(ctx context.Context, obj registry.Object) error {
 	key := registry.KeyOf(obj)
 	old := d.store.Snapshot().Get(key)
+	if cidr, ok := obj.(*networkingv1.ServiceCIDR); ok && old != nil {
+		return d.ensureServiceCIDR(ctx, cidr, old.(*networkingv1.ServiceCIDR))
+	}
 	if svc, ok := obj.(*corev1.Service); ok && old != nil && old.(*corev1.Service).Spec.ClusterIP != svc.Spec.ClusterIP {
 		if _, _, err := d.writer.Delete(ctx, key, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return err
@@ -127,7 +131,7 @@ func (d *daemon) always() []registry.Object {
 		ns.Name = name
 		list = append(list, ns)
 	}
-	list = append(list, d.node(), d.kubernetesService(), d.dnsService())
+	list = append(list, d.serviceCIDR(), d.node(), d.kubernetesService(), d.dnsService())
 	if slice := d.kubernetesSlice(); slice != nil {
 		list = append(list, slice)
 	}

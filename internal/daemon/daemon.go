@@ -112,7 +112,7 @@ func (d *daemon) open(ctx context.Context) error {
 		Report: func(s proxy.Status) { d.reports.listening(s) },
 	})
 	d.writer = api.NewWriter(api.WriterOptions{
-		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), Applied: d.applied,
+		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Applied: d.applied,
 	})
 	d.events = api.NewRecorder(d.writer, d.Config.NodeName, d.Log)
 	d.reports = newReporter(d)
