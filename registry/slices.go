@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	corev1 "k8s.io/api/core/v1"
@@ -23,6 +24,10 @@ const (
 	managedByMirroring = "endpointslicemirroring-controller.k8s.io"
 
 	labelSkipMirror = "endpointslice.kubernetes.io/skip-mirror"
+
+	// annotationLeader is on Endpoints that are a lock for electing a leader:
+	// they have no endpoints.
+	annotationLeader = "control-plane.alpha.kubernetes.io/leader"
 )
 
 // maxEndpointsPerSlice is the default of Kubernetes' controller.
@@ -47,6 +52,7 @@ type slicePlan struct {
 	addressType discoveryv1.AddressType
 	ports       []discoveryv1.EndpointPort
 	endpoints   []discoveryv1.Endpoint
+	triggers    []time.Time // when each endpoint became what it is
 }
 
 // wantSlices returns the EndpointSlices that follow from the selector of svc
@@ -59,10 +65,30 @@ func (tx *transaction) wantSlices(svc *corev1.Service) []*discoveryv1.EndpointSl
 		return tx.buildSlices(svc, managedBySelector, tx.planFromPods(svc))
 	}
 	eps, _ := first(tx.txn, Endpoints.Resource, byID, objectID(svc.Namespace, svc.Name)).(*corev1.Endpoints)
-	if eps == nil || eps.Labels[labelSkipMirror] == "true" {
+	if eps == nil || eps.Labels[labelSkipMirror] == "true" || hasAnnotation(eps, annotationLeader) {
 		return nil
 	}
-	return tx.buildSlices(svc, managedByMirroring, planFromEndpoints(eps))
+	list := tx.buildSlices(svc, managedByMirroring, planFromEndpoints(eps))
+	for _, s := range list {
+		mirrorMetadata(s, eps)
+	}
+	return list
+}
+
+// mirrorMetadata gives a slice what Kubernetes' mirroring takes from the
+// Endpoints: the labels, most annotations, and the ownership.
+func mirrorMetadata(s *discoveryv1.EndpointSlice, eps *corev1.Endpoints) {
+	labels := maps.Clone(eps.Labels)
+	if labels == nil {
+		labels = make(map[string]string)
+	}
+	labels[discoveryv1.LabelServiceName] = eps.Name
+	labels[discoveryv1.LabelManagedBy] = managedByMirroring
+	s.Labels = labels
+	s.Annotations = maps.Clone(eps.Annotations)
+	delete(s.Annotations, corev1.EndpointsLastChangeTriggerTime)
+	delete(s.Annotations, corev1.LastAppliedConfigAnnotation)
+	s.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(eps, Endpoints.GroupVersionKind)}
 }
 
 // planFromPods groups the selected Pods by the ports they serve: a named
@@ -72,7 +98,7 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 	plans := make(map[string]*slicePlan)
 	for _, family := range families {
 		// A selector that matches nothing yields one slice without endpoints.
-		planFor(plans, family, nil)
+		planFor(plans, family, []discoveryv1.EndpointPort{})
 	}
 	for _, pod := range slices.SortedFunc(podsSelected(tx.txn, svc.Namespace, svc.Spec.Selector),
 		func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
@@ -89,7 +115,8 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 				continue
 			}
 			plan := planFor(plans, family, podPorts(svc, pod))
-			plan.endpoints = append(plan.endpoints, podEndpoint(svc, pod, addr.String()))
+			plan.endpoints = append(plan.endpoints, tx.podEndpoint(svc, pod, addr.String()))
+			plan.triggers = append(plan.triggers, podTrigger(pod))
 		}
 	}
 	var list []*slicePlan
@@ -128,7 +155,7 @@ func ipFamilies(svc *corev1.Service) []corev1.IPFamily {
 // podPorts resolves the ports of svc on pod. A port that the Pod does not
 // have is left out.
 func podPorts(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
-	var ports []discoveryv1.EndpointPort
+	ports := []discoveryv1.EndpointPort{}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
 		number := TargetPort(p, pod)
@@ -168,8 +195,18 @@ func TargetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
 	return 0
 }
 
+// podTrigger returns when pod became ready, or ceased to be.
+func podTrigger(pod *corev1.Pod) time.Time {
+	for _, c := range pod.Status.Conditions {
+		if c.Type == corev1.PodReady {
+			return c.LastTransitionTime.Time
+		}
+	}
+	return time.Time{}
+}
+
 // podEndpoint writes pod as an endpoint of svc.
-func podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip string) discoveryv1.Endpoint {
+func (tx *transaction) podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip string) discoveryv1.Endpoint {
 	serving := IsPodReady(pod)
 	terminating := pod.DeletionTimestamp != nil
 	ready := svc.Spec.PublishNotReadyAddresses || serving && !terminating
@@ -181,6 +218,11 @@ func podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip string) discoveryv1.En
 	// Copies: a pointer into pod would keep all of it, as long as the slice.
 	if pod.Spec.NodeName != "" {
 		e.NodeName = new(pod.Spec.NodeName)
+	}
+	if node, _ := first(tx.txn, Nodes.Resource, byID, objectID("", pod.Spec.NodeName)).(*corev1.Node); node != nil {
+		if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
+			e.Zone = new(zone)
+		}
 	}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == svc.Name {
 		e.Hostname = new(pod.Spec.Hostname)
@@ -248,11 +290,13 @@ func (tx *transaction) buildSlices(svc *corev1.Service, managedBy string, plans 
 	}
 	labels[discoveryv1.LabelServiceName] = svc.Name
 	labels[discoveryv1.LabelManagedBy] = managedBy
-	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+	delete(labels, labelHeadless)
+	if len(ClusterIPs(svc)) == 0 {
 		labels[labelHeadless] = ""
 	}
 	var list []*discoveryv1.EndpointSlice
 	for i, plan := range plans {
+		triggers := slices.Collect(slices.Chunk(plan.triggers, maxEndpointsPerSlice))
 		var chunks [][]discoveryv1.Endpoint
 		for chunk := range slices.Chunk(plan.endpoints, maxEndpointsPerSlice) {
 			// A slice that stays must not keep the endpoints of those that go.
@@ -270,10 +314,23 @@ func (tx *transaction) buildSlices(svc *corev1.Service, managedBy string, plans 
 				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(svc, Services.GroupVersionKind)},
 			}
 			s.AddressType, s.Endpoints, s.Ports = plan.addressType, endpoints, plan.ports
+			if j < len(triggers) {
+				s.Annotations = triggerAnnotation(append(slices.Clip(triggers[j]), svc.CreationTimestamp.Time))
+			}
 			list = append(list, s)
 		}
 	}
 	return list
+}
+
+// triggerAnnotation says when the last of what made a slice happened. It
+// follows from the objects alone, so that each node says the same.
+func triggerAnnotation(times []time.Time) map[string]string {
+	last := slices.MaxFunc(times, time.Time.Compare)
+	if last.IsZero() {
+		return nil
+	}
+	return map[string]string{corev1.EndpointsLastChangeTriggerTime: last.UTC().Format(time.RFC3339Nano)}
 }
 
 // sliceName returns a name and a UID that depend on svc and part alone, unless
