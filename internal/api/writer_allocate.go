@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -172,11 +173,7 @@ func (w *Writer) outOfRange(obj registry.Object, key registry.Key) string {
 	if err != nil {
 		return err.Error()
 	}
-	family := corev1.IPv6Protocol
-	if ip.Is4() {
-		family = corev1.IPv4Protocol
-	}
-	ranges := w.ranges(family)
+	ranges := w.ranges(familyOf(key.Name))
 	switch {
 	case slices.ContainsFunc(ranges, func(r registry.IPRange) bool { return r.Contains(ip) }):
 		return ""
@@ -202,4 +199,12 @@ func (c *claims) errorFor(key registry.Key, why string) error {
 		}
 	}
 	return apierrors.NewInternalError(fmt.Errorf("failed to allocate requested HealthCheck NodePort %s: %s", key.Name, why))
+}
+
+// familyOf returns the family of a valid address.
+func familyOf(ip string) corev1.IPFamily {
+	if strings.Contains(ip, ":") {
+		return corev1.IPv6Protocol
+	}
+	return corev1.IPv4Protocol
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -276,10 +275,7 @@ func newClaim(key registry.Key, obj registry.Object) registry.Object {
 	switch claim := claim.(type) {
 	case *networkingv1.IPAddress:
 		claim.Spec.ParentRef = ref
-		labels[networkingv1.LabelIPAddressFamily] = "IPv4"
-		if strings.Contains(key.Name, ":") {
-			labels[networkingv1.LabelIPAddressFamily] = "IPv6"
-		}
+		labels[networkingv1.LabelIPAddressFamily] = string(familyOf(key.Name))
 	case *registry.NodePort:
 		claim.Spec.ParentRef = ref
 	}

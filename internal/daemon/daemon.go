@@ -159,6 +159,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		run("dns", func(ctx context.Context) error { return r.serve(ctx, d) })
 	}
 	run("bootstrap", d.bootstrap)
+	run("repair", d.repair)
 	run("events", d.events.Run)
 	run("conditions", d.reports.run)
 	return g.Wait()
