@@ -68,6 +68,8 @@ func TestFrontends(t *testing.T) {
 				"10.96.143.7:80/TCP finance/payment-service:http 10.1.0.5:8080"},
 		{"proxied by somebody else", []string{strings.Replace(payment, "namespace: finance",
 			"namespace: finance, labels: {service.kubernetes.io/service-proxy-name: x}", 1)}, ""},
+		{"headless by label", []string{strings.Replace(payment, "namespace: finance",
+			"namespace: finance, labels: {service.kubernetes.io/headless: x}", 1)}, ""},
 		{"headless", []string{strings.ReplaceAll(payment, "10.96.143.7", "None")}, ""},
 		{"slices by hand", []string{strings.Replace(payment, "selector: {app: payment}", "", 1), `
 apiVersion: discovery.k8s.io/v1

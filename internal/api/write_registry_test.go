@@ -171,3 +171,28 @@ func TestLeases(t *testing.T) {
 		}
 	}
 }
+
+// TestStatusIsKept checks that a write of an object does not touch its status.
+func TestStatusIsKept(t *testing.T) {
+	h := newRegistryServer(t).Handler()
+	const manifest = `{"metadata":{"name":"a"},"spec":{"type":"LoadBalancer","ports":[{"port":80}]},"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`
+	ingress := func(got reply) string {
+		var ips []string
+		for _, in := range decode[corev1.Service](t, got.body).Status.LoadBalancer.Ingress {
+			ips = append(ips, in.IP)
+		}
+		return strings.Join(ips, " ")
+	}
+	if got := ingress(do(t, h, "POST", financeServices, fmt.Sprintf(manifest, "192.0.2.1"), 201)); got != "" {
+		t.Errorf("created with %s", got)
+	}
+	if got := ingress(do(t, h, "PUT", financeServices+"/a/status", fmt.Sprintf(manifest, "192.0.2.2"), 200)); got != "192.0.2.2" {
+		t.Errorf("the status was written as %q", got)
+	}
+	if got := ingress(do(t, h, "PUT", financeServices+"/a", fmt.Sprintf(manifest, "192.0.2.3"), 200)); got != "192.0.2.2" {
+		t.Errorf("updated to %q", got)
+	}
+	if got := ingress(do(t, h, "PUT", financeServices+"/a", `{"metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}`, 200)); got != "" {
+		t.Errorf("no load balancer any more, and still %q", got)
+	}
+}
