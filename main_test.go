@@ -77,6 +77,7 @@ func TestScripts(t *testing.T) {
 			"hundred":   cmdHundred,
 			"http":      cmdHTTP,
 			"readtoken": cmdReadToken,
+			"watching":  cmdWatching,
 		},
 	})
 }

@@ -195,6 +195,24 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, body)
 }
 
+// cmdWatching waits until a client has a watch open: watching.
+func cmdWatching(ts *testscript.TestScript, neg bool, args []string) {
+	c, err := client.New(ts.Getenv("USHER_SERVER"), "")
+	ts.Check(err)
+	defer c.Close()
+	if !poll(func() bool {
+		resp, err := c.Do(context.Background(), http.MethodGet, "/metrics", nil, "", nil)
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		return err == nil && strings.Contains(string(body), "\nusher_api_watches 1\n")
+	}) {
+		ts.Fatalf("nobody watches")
+	}
+}
+
 // cmdReadToken puts the daemon's token into the environment, and checks that
 // nobody else could.
 func cmdReadToken(ts *testscript.TestScript, neg bool, args []string) {
