@@ -34,10 +34,16 @@ type Config struct {
 	Etcd          Etcd
 	Socket        string // of the API
 	Listen        string // TCP address of the API; "": none
-	Upstreams     []netip.AddrPort
 	Engine        string // of the proxy: "auto", "loop", "portable"
+	DNS           DNS
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
+}
+
+// DNS says what the nameserver answers.
+type DNS struct {
+	Upstreams []netip.AddrPort // for names outside the cluster domain; none: those of the host
+	Pods      string           // which names Pods have: "disabled", "insecure" or "verified"
 }
 
 // Etcd says where an external etcd cluster is. Without Endpoints an embedded
@@ -62,10 +68,13 @@ type keys struct {
 	DataDir       string
 	Etcd          Etcd
 	API           struct{ Socket, Listen string }
-	DNS           struct{ Upstreams []string }
-	Proxy         struct{ Engine string }
-	Log           struct{ Level string }
-	Views         []string
+	DNS           struct {
+		Upstreams []string
+		Pods      string
+	}
+	Proxy struct{ Engine string }
+	Log   struct{ Level string }
+	Views []string
 }
 
 // Sources are where a configuration comes from.
@@ -160,12 +169,8 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	if msgs := validation.IsDNS1123Subdomain(c.ClusterDomain); len(msgs) > 0 {
 		return nil, fmt.Errorf("clusterDomain %q: %s", k.ClusterDomain, msgs[0])
 	}
-	for _, s := range k.DNS.Upstreams {
-		addr, err := parseServer(s)
-		if err != nil {
-			return nil, fmt.Errorf("dns.upstreams: %w", err)
-		}
-		c.Upstreams = append(c.Upstreams, addr)
+	if c.DNS, err = k.parseDNS(); err != nil {
+		return nil, err
 	}
 	if err := c.LogLevel.UnmarshalText([]byte(k.Log.Level)); err != nil {
 		return nil, fmt.Errorf("log.level %q: debug, info, warn or error", k.Log.Level)
@@ -179,6 +184,21 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 		}
 	}
 	return c, c.complete(getenv)
+}
+
+func (k *keys) parseDNS() (DNS, error) {
+	d := DNS{Pods: k.DNS.Pods}
+	for _, s := range k.DNS.Upstreams {
+		addr, err := parseServer(s)
+		if err != nil {
+			return DNS{}, fmt.Errorf("dns.upstreams: %w", err)
+		}
+		d.Upstreams = append(d.Upstreams, addr)
+	}
+	if !slices.Contains([]string{"disabled", "insecure", "verified"}, d.Pods) {
+		return DNS{}, fmt.Errorf("dns.pods %q: disabled, insecure or verified", d.Pods)
+	}
+	return d, nil
 }
 
 // complete fills in what depends on who and where the process is.

@@ -47,6 +47,7 @@ func TestDefaults(t *testing.T) {
 		DataDir:       DefaultDataDir(func(k string) string { return map[string]string{"HOME": "/home/u"}[k] }),
 		Socket:        c.Socket,
 		Listen:        "127.0.0.1:7080",
+		DNS:           DNS{Pods: "verified"},
 		Etcd:          Etcd{Endpoints: []string{}},
 		Engine:        "auto",
 		Views:         []string{},
@@ -95,6 +96,7 @@ func TestErrors(t *testing.T) {
 		{"view", "views: [tun]", `unknown view "tun": loopback or anyip`},
 		{"level", "log: {level: loud}", "debug, info, warn or error"},
 		{"upstream", "dns: {upstreams: [example.org]}", "dns.upstreams"},
+		{"pods", "dns: {pods: some}", `dns.pods "some": disabled, insecure or verified`},
 		{"domain", "clusterDomain: a_b", "clusterDomain"},
 	}
 	for _, tt := range tests {

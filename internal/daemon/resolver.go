@@ -27,15 +27,21 @@ const (
 	maxRetry = 30 * time.Second
 )
 
+// podNames has the values of the key dns.pods.
+var podNames = map[string]dns.PodNames{
+	"disabled": dns.PodsDisabled, "insecure": dns.PodsInsecure, "verified": dns.PodsVerified,
+}
+
 // openDNS makes the DNS and opens the nameserver of each View. One whose port
 // somebody else has is opened later: it must not stop the rest.
 func (d *daemon) openDNS(ctx context.Context) {
 	upstreams := dns.NewResolvConf("/etc/resolv.conf").Upstreams
-	if len(d.Config.Upstreams) > 0 {
-		upstreams = func() []netip.AddrPort { return d.Config.Upstreams }
+	if len(d.Config.DNS.Upstreams) > 0 {
+		upstreams = func() []netip.AddrPort { return d.Config.DNS.Upstreams }
 	}
 	d.dns = dns.New(dns.Options{
 		Store: d.store, Domain: d.Config.ClusterDomain, Upstreams: upstreams, Log: d.Log,
+		Pods:        podNames[d.Config.DNS.Pods],
 		ServiceCIDR: append(slices.Clone(d.Config.ServiceCIDRs), d.Config.LoopbackCIDR),
 	})
 	for _, v := range d.views {

@@ -42,6 +42,7 @@ type PodNames int
 const (
 	PodsDisabled PodNames = iota // none, as by default in CoreDNS
 	PodsInsecure                 // all below an existing namespace: the address in the name is echoed
+	PodsVerified                 // those of Pods that have not ended, below their namespace
 )
 
 // Options are what a Server is made of.

@@ -59,6 +59,11 @@ func fixtureObjects() []registry.Object {
 		external("finance/self", "self.finance.svc.cluster.local"),
 		external("finance/literal", "192.0.2.1"),
 		external("finance/host", "localhost"),
+		pod("finance/worker", corev1.PodRunning, "10.240.0.1", "fd00:240::1"),
+		pod("finance/starting", corev1.PodPending, "10.240.0.2"),
+		pod("finance/done", corev1.PodSucceeded, "10.240.0.3"),
+		pod("finance/crashed", corev1.PodFailed, "10.240.0.4"),
+		pod("finance/unscheduled", corev1.PodPending),
 		service("orphan/api", "10.96.143.20", "80/TCP"), // its namespace has no object
 	}
 }
@@ -134,6 +139,18 @@ func slice(service, ports string, endpoints ...string) *discoveryv1.EndpointSlic
 func slicePart(part string, s *discoveryv1.EndpointSlice) *discoveryv1.EndpointSlice {
 	s.Name += "-" + part
 	return s
+}
+
+// pod makes a Pod out of "namespace/name" and its addresses.
+func pod(id string, phase corev1.PodPhase, ips ...string) *corev1.Pod {
+	p := registry.Pods.New().(*corev1.Pod)
+	p.Namespace, p.Name, _ = strings.Cut(id, "/")
+	p.Status.Phase = phase
+	for _, ip := range ips {
+		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: ip})
+		p.Status.PodIP = ips[0]
+	}
+	return p
 }
 
 func splitPort(text string) (name string, number int32, protocol corev1.Protocol) {

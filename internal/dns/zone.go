@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+	corev1 "k8s.io/api/core/v1"
 
 	"usher/registry"
 )
@@ -205,12 +206,31 @@ func (q *query) podNames(labels []string) result {
 	case 1:
 		return result{exists: q.hasNamespace(labels[0])}
 	case 2:
-		addr, ok := parseDashed(labels[0])
-		if q.pods == PodsInsecure && ok && q.hasNamespace(labels[1]) {
+		if addr, ok := parseDashed(labels[0]); ok && q.hasPodName(addr, labels[1]) {
 			return q.addresses(addr)
 		}
 	}
 	return result{}
+}
+
+// hasPodName reports whether an address has a name below a namespace.
+func (q *query) hasPodName(addr netip.Addr, namespace string) bool {
+	switch q.pods {
+	case PodsInsecure:
+		return q.hasNamespace(namespace)
+	case PodsVerified:
+		for pod := range q.snap.PodsByIP(addr) {
+			if pod.Namespace == namespace && !hasEnded(pod) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// hasEnded reports whether the address of pod may be another's by now.
+func hasEnded(pod *corev1.Pod) bool {
+	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
 }
 
 // parseDashed reads an address with dashes for dots or colons.

@@ -278,6 +278,28 @@ func TestInsecurePodNames(t *testing.T) {
 	})
 }
 
+func TestVerifiedPodNames(t *testing.T) {
+	s := New(Options{Store: fixture(t), Pods: PodsVerified})
+	run(t, s, anyIP(), []row{
+		{Question: "10-240-0-1.finance.pod.cluster.local. A", Answer: "10-240-0-1.finance.pod.cluster.local. 5 IN A 10.240.0.1"},
+		{Question: "10-240-0-1.finance.pod.cluster.local. AAAA", Ns: soa("cluster.local.")},
+		{Question: "fd00-240--1.finance.pod.cluster.local. AAAA", Answer: "fd00-240--1.finance.pod.cluster.local. 5 IN AAAA fd00:240::1"},
+		{Question: "10-240-0-2.finance.pod.cluster.local. A", Answer: "10-240-0-2.finance.pod.cluster.local. 5 IN A 10.240.0.2"},
+
+		// An address of nobody, of a Pod that ended, of a Pod elsewhere.
+		{Question: "172-0-0-2.finance.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+		{Question: "10-240-0-3.finance.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+		{Question: "10-240-0-4.finance.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+		{Question: "10-240-0-1.empty.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+		{Question: "10-240-0-1.nope.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+
+		// A Pod's own name is none of these.
+		{Question: "worker.finance.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+		{Question: "finance.pod.cluster.local. A", Ns: soa("cluster.local.")},
+		{Question: "nope.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
+	})
+}
+
 func TestOtherDomain(t *testing.T) {
 	s := New(Options{Store: fixture(t), Domain: "Usher.Test"})
 	otherSOA := "usher.test. 5 IN SOA ns.dns.usher.test. hostmaster.usher.test. 7 7200 1800 86400 5"
