@@ -176,7 +176,8 @@ func (q *query) namedPort(t *target, portLabel, protocolLabel string) result {
 }
 
 // srv returns the SRV records of the wanted ports with the addresses of their
-// targets, each once. All are as good as each other.
+// targets, each once. All are as good as each other; the weight is CoreDNS', a
+// share of 100 for each pair of port and address.
 func (q *query) srv(t *target, wanted func(port) bool) result {
 	s := srvSet{header: q.header(dns.TypeSRV), seen: make(map[srvKey]bool)}
 	for _, p := range t.ports {
@@ -192,7 +193,7 @@ func (q *query) srv(t *target, wanted func(port) bool) result {
 		}
 	}
 	for _, rr := range s.records {
-		rr.(*dns.SRV).Weight = uint16(max(1, 100/len(s.records)))
+		rr.(*dns.SRV).Weight = uint16(max(1, 100/s.pairs))
 	}
 	return result{records: s.records, extra: s.extra}
 }
@@ -201,6 +202,7 @@ func (q *query) srv(t *target, wanted func(port) bool) result {
 type srvSet struct {
 	header         dns.RR_Header
 	records, extra []dns.RR
+	pairs          int // of port and address
 	seen           map[srvKey]bool
 }
 
@@ -215,6 +217,7 @@ func (s *srvSet) add(number uint16, domain string, addrs ...netip.Addr) {
 	if len(addrs) == 0 {
 		return
 	}
+	s.pairs += len(addrs)
 	if key := (srvKey{domain: domain, port: number}); !s.seen[key] {
 		s.seen[key] = true
 		s.records = append(s.records, &dns.SRV{Hdr: s.header, Port: number, Target: domain})

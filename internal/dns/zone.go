@@ -18,6 +18,10 @@ import (
 // resolvers ask twice.
 const ttl = 5
 
+// versionTTL is that of the schema's version, as in the specification: it does
+// not change while we run.
+const versionTTL = 28800
+
 // schemaVersion of the Kubernetes DNS specification, told at dns-version.<domain>.
 const schemaVersion = "1.1.0"
 
@@ -166,7 +170,9 @@ func (q *query) cluster(labels []string) result {
 		}
 	case "dns-version":
 		if len(rest) == 0 {
-			return q.only(&dns.TXT{Hdr: q.header(dns.TypeTXT), Txt: []string{schemaVersion}})
+			txt := &dns.TXT{Hdr: q.header(dns.TypeTXT), Txt: []string{schemaVersion}}
+			txt.Hdr.Ttl = versionTTL
+			return q.only(txt)
 		}
 	}
 	return result{}

@@ -33,7 +33,7 @@ var clusterRows = []row{
 	},
 	{
 		Question: "_http._tcp.dual.finance.svc.cluster.local. SRV",
-		Answer:   "_http._tcp.dual.finance.svc.cluster.local. 5 IN SRV 0 100 80 dual.finance.svc.cluster.local.",
+		Answer:   "_http._tcp.dual.finance.svc.cluster.local. 5 IN SRV 0 50 80 dual.finance.svc.cluster.local.",
 		Extra: `dual.finance.svc.cluster.local. 5 IN A 10.96.143.10
 			dual.finance.svc.cluster.local. 5 IN AAAA fd00:10:96::5`,
 	},
@@ -108,7 +108,7 @@ var clusterRows = []row{
 	},
 	{
 		Question: "_http._tcp.twins.finance.svc.cluster.local. SRV",
-		Answer:   "_http._tcp.twins.finance.svc.cluster.local. 5 IN SRV 0 100 80 same.twins.finance.svc.cluster.local.",
+		Answer:   "_http._tcp.twins.finance.svc.cluster.local. 5 IN SRV 0 50 80 same.twins.finance.svc.cluster.local.",
 		Extra: `same.twins.finance.svc.cluster.local. 5 IN A 172.18.1.1
 			same.twins.finance.svc.cluster.local. 5 IN A 172.18.1.2`,
 	},
@@ -160,7 +160,7 @@ var clusterRows = []row{
 	},
 
 	// The schema's version, and the zone itself.
-	{Question: "dns-version.cluster.local. TXT", Answer: `dns-version.cluster.local. 5 IN TXT "1.1.0"`},
+	{Question: "dns-version.cluster.local. TXT", Answer: `dns-version.cluster.local. 28800 IN TXT "1.1.0"`},
 	{Question: "dns-version.cluster.local. A", Ns: soa("cluster.local.")},
 	{Question: "cluster.local. SOA", Answer: soa("cluster.local.")},
 	{
