@@ -44,6 +44,8 @@ type Config struct {
 type DNS struct {
 	Upstreams []netip.AddrPort // for names outside the cluster domain; none: those of the host
 	Pods      string           // which names Pods have: "disabled", "insecure" or "verified"
+
+	EndpointPodNames bool // endpoints are named after their Pods
 }
 
 // Etcd says where an external etcd cluster is. Without Endpoints an embedded
@@ -69,8 +71,9 @@ type keys struct {
 	Etcd          Etcd
 	API           struct{ Socket, Listen string }
 	DNS           struct {
-		Upstreams []string
-		Pods      string
+		Upstreams        []string
+		Pods             string
+		EndpointPodNames bool
 	}
 	Proxy struct{ Engine string }
 	Log   struct{ Level string }
@@ -187,7 +190,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 }
 
 func (k *keys) parseDNS() (DNS, error) {
-	d := DNS{Pods: k.DNS.Pods}
+	d := DNS{Pods: k.DNS.Pods, EndpointPodNames: k.DNS.EndpointPodNames}
 	for _, s := range k.DNS.Upstreams {
 		addr, err := parseServer(s)
 		if err != nil {

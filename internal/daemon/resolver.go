@@ -41,7 +41,7 @@ func (d *daemon) openDNS(ctx context.Context) {
 	}
 	d.dns = dns.New(dns.Options{
 		Store: d.store, Domain: d.Config.ClusterDomain, Upstreams: upstreams, Log: d.Log,
-		Pods:        podNames[d.Config.DNS.Pods],
+		Pods: podNames[d.Config.DNS.Pods], EndpointPodNames: d.Config.DNS.EndpointPodNames,
 		ServiceCIDR: append(slices.Clone(d.Config.ServiceCIDRs), d.Config.LoopbackCIDR),
 	})
 	for _, v := range d.views {

@@ -59,6 +59,10 @@ type Options struct {
 	// Pods says which names Pods have.
 	Pods PodNames
 
+	// EndpointPodNames gives an endpoint without a hostname the name of its Pod,
+	// in place of its address with dashes.
+	EndpointPodNames bool
+
 	// Upstreams returns the nameservers for all other names, the best first,
 	// and is called for each query forwarded. If nil, or when it returns none,
 	// those names do not exist.

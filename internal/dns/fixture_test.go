@@ -105,7 +105,8 @@ func external(id, target string) *corev1.Service {
 }
 
 // slice makes an EndpointSlice of a Service out of ports joined by commas, and
-// endpoints such as "172.18.0.4", "172.18.0.4 hostname", "172.18.0.4 unready".
+// endpoints such as "172.18.0.4", "172.18.0.4 hostname", "172.18.0.4 unready",
+// "172.18.0.4 pod=db-0".
 func slice(service, ports string, endpoints ...string) *discoveryv1.EndpointSlice {
 	s := registry.EndpointSlices.New().(*discoveryv1.EndpointSlice)
 	s.Namespace, s.Name, _ = strings.Cut(service, "/")
@@ -120,7 +121,9 @@ func slice(service, ports string, endpoints ...string) *discoveryv1.EndpointSlic
 		fields := strings.Fields(text)
 		e := discoveryv1.Endpoint{Addresses: fields[:1]}
 		for _, f := range fields[1:] {
-			if f == "unready" {
+			if name, ok := strings.CutPrefix(f, "pod="); ok {
+				e.TargetRef = &corev1.ObjectReference{Kind: "Pod", Namespace: s.Namespace, Name: name}
+			} else if f == "unready" {
 				e.Conditions.Ready = new(false)
 			} else {
 				e.Hostname = &f

@@ -127,7 +127,7 @@ func (q *query) endpointNames(addr netip.Addr) []string {
 			continue
 		}
 		for i := range slice.Endpoints {
-			e, ok := readEndpoint(&slice.Endpoints[i])
+			e, ok := q.readEndpoint(&slice.Endpoints[i])
 			if !ok || e.address != addr {
 				continue
 			}

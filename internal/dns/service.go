@@ -98,7 +98,7 @@ func (q *query) target(svc *corev1.Service) *target {
 	t := &target{domain: q.serviceDomain(svc.Namespace, svc.Name)}
 	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
 		t.headless = true
-		t.endpoints = readyEndpoints(q.snap, svc)
+		t.endpoints = q.readyEndpoints(svc)
 		return t
 	}
 	var clusterIP netip.Addr // the first: the port of a View is asked for it
@@ -150,7 +150,7 @@ func (q *query) service(t *target) result {
 // name exists below a Service with a ClusterIP too.
 func (q *query) endpoint(svc *corev1.Service, hostname string) result {
 	t := &target{domain: q.serviceDomain(svc.Namespace, svc.Name), headless: true}
-	for _, e := range readyEndpoints(q.snap, svc) {
+	for _, e := range q.readyEndpoints(svc) {
 		if e.hostname == hostname {
 			t.endpoints = append(t.endpoints, e)
 		}
@@ -241,15 +241,15 @@ func addressesOf(endpoints []endpoint) []netip.Addr {
 
 // readyEndpoints returns the ready endpoints of svc out of all its slices. An
 // address with ports in several slices is there several times.
-func readyEndpoints(snap *registry.Snapshot, svc *corev1.Service) []endpoint {
+func (q *query) readyEndpoints(svc *corev1.Service) []endpoint {
 	var list []endpoint
-	for slice := range snap.EndpointSlices(svc.Namespace, svc.Name) {
+	for slice := range q.snap.EndpointSlices(svc.Namespace, svc.Name) {
 		if slice.AddressType == discoveryv1.AddressTypeFQDN {
 			continue
 		}
 		ports := slicePorts(slice)
 		for i := range slice.Endpoints {
-			if e, ok := readEndpoint(&slice.Endpoints[i]); ok {
+			if e, ok := q.readEndpoint(&slice.Endpoints[i]); ok {
 				e.ports = ports
 				list = append(list, e)
 			}
@@ -261,7 +261,7 @@ func readyEndpoints(snap *registry.Snapshot, svc *corev1.Service) []endpoint {
 
 // readEndpoint reads an endpoint of a slice, and returns false when it is not
 // ready or unreadable. Only its first address counts.
-func readEndpoint(e *discoveryv1.Endpoint) (endpoint, bool) {
+func (z *zone) readEndpoint(e *discoveryv1.Endpoint) (endpoint, bool) {
 	if e.Conditions.Ready != nil && !*e.Conditions.Ready || len(e.Addresses) == 0 {
 		return endpoint{}, false
 	}
@@ -270,10 +270,24 @@ func readEndpoint(e *discoveryv1.Endpoint) (endpoint, bool) {
 		return endpoint{}, false
 	}
 	addr = addr.Unmap()
-	if e.Hostname != nil && *e.Hostname != "" {
-		return endpoint{hostname: strings.ToLower(*e.Hostname), address: addr}, true
+	return endpoint{hostname: z.hostname(e, addr), address: addr}, true
+}
+
+// hostname returns the label of an endpoint below its Service: its hostname,
+// its Pod's name where that is wanted and fits, or its address.
+func (z *zone) hostname(e *discoveryv1.Endpoint, addr netip.Addr) string {
+	switch {
+	case e.Hostname != nil && *e.Hostname != "":
+		return strings.ToLower(*e.Hostname)
+	case z.endpointPodNames && e.TargetRef != nil && e.TargetRef.Kind == registry.Pods.Kind && isLabel(e.TargetRef.Name):
+		return e.TargetRef.Name
 	}
-	return endpoint{hostname: dashed(addr), address: addr}, true
+	return dashed(addr)
+}
+
+// isLabel reports whether the name of a Pod, which may have dots, is a label.
+func isLabel(name string) bool {
+	return name != "" && len(name) < 64 && !strings.Contains(name, ".")
 }
 
 // dashed returns the name of an endpoint that has none of its own, as CoreDNS

@@ -45,11 +45,13 @@ type zone struct {
 	labels []string // of domain
 	ranges []netip.Prefix
 	pods   PodNames
+
+	endpointPodNames bool
 }
 
 func newZone(o Options) *zone {
 	domain := dns.CanonicalName(cmp.Or(o.Domain, "cluster.local"))
-	z := &zone{domain: domain, labels: dns.SplitDomainName(domain), pods: o.Pods}
+	z := &zone{domain: domain, labels: dns.SplitDomainName(domain), pods: o.Pods, endpointPodNames: o.EndpointPodNames}
 	for _, r := range o.ServiceCIDR {
 		z.ranges = append(z.ranges, r.Masked())
 	}

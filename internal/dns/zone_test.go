@@ -1,9 +1,13 @@
 package dns
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
+
+	"usher/registry"
 )
 
 // The rows are those of the Kubernetes DNS specification and of what clients
@@ -298,6 +302,46 @@ func TestVerifiedPodNames(t *testing.T) {
 		{Question: "finance.pod.cluster.local. A", Ns: soa("cluster.local.")},
 		{Question: "nope.pod.cluster.local. A", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
 	})
+}
+
+func TestEndpointPodNames(t *testing.T) {
+	store := fixture(t)
+	long := strings.Repeat("x", 64)
+	store.Apply(fixtureRevision+1, []registry.Write{
+		write(service("finance/named", "None", "http 80/TCP")),
+		write(slice("finance/named", "http 80/TCP", "172.18.5.1 pod=web-abc", "172.18.5.2 own pod=web-def",
+			"172.18.5.3 pod="+long, "172.18.5.4 pod=with.dot", "172.18.5.5")),
+	})
+	const domain = ".named.finance.svc.cluster.local."
+	soa := strings.Replace(soa("cluster.local."), " 7 7200", " 8 7200", 1)
+	run(t, New(Options{Store: store, EndpointPodNames: true}), anyIP(), []row{
+		{Question: "web-abc" + domain + " A", Answer: "web-abc" + domain + " 5 IN A 172.18.5.1"},
+		{Question: "172-18-5-1" + domain + " A", Rcode: "NXDOMAIN", Ns: soa},
+		{Question: "own" + domain + " A", Answer: "own" + domain + " 5 IN A 172.18.5.2"},
+		{Question: "172-18-5-3" + domain + " A", Answer: "172-18-5-3" + domain + " 5 IN A 172.18.5.3"},
+		{Question: "172-18-5-4" + domain + " A", Answer: "172-18-5-4" + domain + " 5 IN A 172.18.5.4"},
+		{Question: "172-18-5-5" + domain + " A", Answer: "172-18-5-5" + domain + " 5 IN A 172.18.5.5"},
+		{Question: "1.5.18.172.in-addr.arpa. PTR", Answer: "1.5.18.172.in-addr.arpa. 5 IN PTR web-abc" + domain},
+	})
+	run(t, New(Options{Store: store}), anyIP(), []row{
+		{Question: "web-abc" + domain + " A", Rcode: "NXDOMAIN", Ns: soa},
+		{Question: "172-18-5-1" + domain + " A", Answer: "172-18-5-1" + domain + " 5 IN A 172.18.5.1"},
+	})
+}
+
+// A chain that is too long ends where it is cut, without a claim about its end.
+func TestLongChain(t *testing.T) {
+	store := fixture(t)
+	var writes []registry.Write
+	for i := range 2 * maxChain {
+		writes = append(writes, write(external(fmt.Sprintf("finance/chain-%d", i), fmt.Sprintf("chain-%d.finance.svc.cluster.local", i+1))))
+	}
+	store.Apply(fixtureRevision+1, writes)
+	s := New(Options{Store: store})
+	a, ours := s.Resolve(store.Snapshot(), anyIP(), question(t, "chain-0.finance.svc.cluster.local. A"))
+	if !ours || a.Rcode != dns.RcodeSuccess || len(a.Answer) != maxChain || len(a.Ns) > 0 {
+		t.Errorf("answer %+v, want %d CNAMEs", a, maxChain)
+	}
 }
 
 func TestOtherDomain(t *testing.T) {
