@@ -3,9 +3,9 @@
 //
 // A query becomes records in three steps: its name is read (zone.go,
 // reverse.go), a Snapshot is asked (service.go), and the records become a
-// message that fits the client (message.go). Nothing is cached, so an answer
-// is never older than the Store, and never waits for etcd. The answers are
-// right for the View in which the query arrived.
+// message that fits the client (message.go). Nothing of ours is cached, so an
+// answer is never older than the Store, and never waits for etcd. The answers
+// are right for the View in which the query arrived.
 //
 // What resolvers need, and what each rule is for:
 //
@@ -21,8 +21,9 @@
 //     honest, but musl retries it until its timeout, and a program that asks
 //     for a name that nobody can have must not hang.
 //
-// The package does no zone transfers, no dynamic updates, no DNSSEC, and keeps
-// no cache of what upstreams say.
+// What upstreams say is remembered for a little while (cache.go), a "no" for no
+// more than a second. The package does no zone transfers, no dynamic updates
+// and no DNSSEC.
 package dns
 
 import (
@@ -148,7 +149,13 @@ func (s *Server) Resolve(snap *registry.Snapshot, v View, q dns.Question) (Answe
 }
 
 // Stats returns the counters.
-func (s *Server) Stats() Stats { return s.stats.snapshot() }
+func (s *Server) Stats() Stats {
+	stats := s.stats.snapshot()
+	if s.forward != nil {
+		stats.Cache = s.forward.cache.stats()
+	}
+	return stats
+}
 
 // withoutOwn leaves out the upstreams that are sockets of ours: a resolv.conf
 // that names them would make every foreign name a loop.

@@ -38,11 +38,13 @@ var (
 
 // A forwarder asks upstreams. Equal queries under way share one answer: that
 // leaves a forger one chance instead of many (CVE-2023-30464), and ends a loop
-// through another resolver at its second turn.
+// through another resolver at its second turn. What was said a moment ago is
+// not asked again.
 type forwarder struct {
 	upstreams func() []netip.AddrPort
 	slots     chan struct{} // one taken by each query under way
 	flights   singleflight.Group
+	cache     cache
 }
 
 func newForwarder(upstreams func() []netip.AddrPort) *forwarder {
@@ -56,14 +58,22 @@ func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 	if len(upstreams) == 0 {
 		return nil, errNoUpstream
 	}
+	key := flightKey(query)
+	if reply := f.cache.get(key, upstreams); reply != nil {
+		return reply, nil
+	}
 	select {
 	case f.slots <- struct{}{}:
 		defer func() { <-f.slots }()
 	default:
 		return nil, errBusy
 	}
-	reply, err, shared := f.flights.Do(flightKey(query), func() (any, error) {
-		return race(ctx, upstreams[:min(len(upstreams), maxUpstreams)], query)
+	reply, err, shared := f.flights.Do(key, func() (any, error) {
+		reply, err := race(ctx, upstreams[:min(len(upstreams), maxUpstreams)], query)
+		if err == nil {
+			f.cache.put(key, upstreams, reply)
+		}
+		return reply, err
 	})
 	if err != nil {
 		return nil, err

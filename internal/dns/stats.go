@@ -15,6 +15,14 @@ type Stats struct {
 	Forwarded       uint64 // queries that an upstream answered
 	ForwardFailures uint64 // queries that none answered in time
 	ForwardRefused  uint64 // queries over the bound of those forwarded at once
+
+	Cache CacheStats
+}
+
+// CacheStats tell of the answers of upstreams that are remembered.
+type CacheStats struct {
+	Answers, Denials     int    // that are remembered now
+	Hits, Denied, Misses uint64 // queries that got an answer, a denial, nothing
 }
 
 // A QueryCount says how many queries of a type were answered with a code.
