@@ -27,6 +27,10 @@ const (
 	// Corefile does (max_concurrent).
 	maxForwards = 1000
 
+	// restFor is how long an upstream that gave no answer is asked after the
+	// others: that it is silent is found out once, not by each query.
+	restFor = 10 * time.Second
+
 	// maxUpstreams is as many as a resolver uses (resolv.conf(5)).
 	maxUpstreams = 3
 )
@@ -45,10 +49,13 @@ type forwarder struct {
 	slots     chan struct{} // one taken by each query under way
 	flights   singleflight.Group
 	cache     cache
+
+	mu      sync.Mutex                   // guards the following
+	resting map[netip.AddrPort]time.Time // until when
 }
 
 func newForwarder(upstreams func() []netip.AddrPort) *forwarder {
-	return &forwarder{upstreams: upstreams, slots: make(chan struct{}, maxForwards)}
+	return &forwarder{upstreams: upstreams, slots: make(chan struct{}, maxForwards), resting: make(map[netip.AddrPort]time.Time)}
 }
 
 // ask forwards query and returns the answer, which belongs to the caller. It
@@ -69,7 +76,7 @@ func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 		return nil, errBusy
 	}
 	reply, err, shared := f.flights.Do(key, func() (any, error) {
-		reply, err := race(ctx, upstreams[:min(len(upstreams), maxUpstreams)], query)
+		reply, err := f.race(ctx, f.inOrder(upstreams), query)
 		if err == nil {
 			f.cache.put(key, upstreams, reply)
 		}
@@ -82,6 +89,38 @@ func (f *forwarder) ask(ctx context.Context, query *dns.Msg) (*dns.Msg, error) {
 		return reply.(*dns.Msg).Copy(), nil
 	}
 	return reply.(*dns.Msg), nil
+}
+
+// inOrder returns the upstreams to ask: as they are given, but for those that
+// rest.
+func (f *forwarder) inOrder(upstreams []netip.AddrPort) []netip.AddrPort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var first, last []netip.AddrPort
+	for _, u := range upstreams[:min(len(upstreams), maxUpstreams)] {
+		if time.Now().Before(f.resting[u]) {
+			last = append(last, u)
+		} else {
+			first = append(first, u)
+		}
+	}
+	return append(first, last...)
+}
+
+// heard notes whether an upstream answered.
+func (f *forwarder) heard(upstream netip.AddrPort, answered bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if answered {
+		delete(f.resting, upstream)
+		return
+	}
+	for u, until := range f.resting { // of those that are upstreams no more
+		if !time.Now().Before(until) {
+			delete(f.resting, u)
+		}
+	}
+	f.resting[upstream] = time.Now().Add(restFor)
 }
 
 // flightKey is equal for queries that have the same answer.
@@ -104,7 +143,7 @@ type outcome struct {
 // soon as one fails or is silent for hedgeAfter. The first answer that settles
 // the question wins. One that settles nothing (SERVFAIL, REFUSED) is returned
 // when there is no better.
-func race(ctx context.Context, upstreams []netip.AddrPort, query *dns.Msg) (*dns.Msg, error) {
+func (f *forwarder) race(ctx context.Context, upstreams []netip.AddrPort, query *dns.Msg) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardTimeout)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -124,6 +163,7 @@ func race(ctx context.Context, upstreams []netip.AddrPort, query *dns.Msg) (*dns
 			upstream := upstreams[started%len(upstreams)]
 			wg.Go(func() {
 				reply, err := exchange(ctx, upstream, query)
+				f.heard(upstream, err == nil)
 				outcomes <- outcome{reply, err}
 			})
 			started++

@@ -382,7 +382,7 @@ func TestForwardEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	silentUpstream := upstream(t, func(dns.ResponseWriter, *dns.Msg) { cancel() })
 	began := time.Now()
-	_, err := race(ctx, []netip.AddrPort{silentUpstream}, newQuery(t, "www.example.com. A"))
+	_, err := newForwarder(nil).race(ctx, []netip.AddrPort{silentUpstream}, newQuery(t, "www.example.com. A"))
 	if err == nil || errors.Is(err, errBusy) {
 		t.Errorf("error = %v", err)
 	}
