@@ -118,6 +118,7 @@ type Server struct {
 	store   *registry.Store
 	zone    *zone
 	forward *forwarder
+	limit   limiter
 	stats   counters
 	log     *slog.Logger
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime/debug"
 
 	"github.com/miekg/dns"
@@ -29,8 +30,11 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	if len(req.Question) > 0 {
 		question = req.Question[0]
 	}
-	_, udp := w.LocalAddr().(*net.UDPAddr)
-	wire, rcode, err := r.respond(req, udp)
+	var client netip.Addr // if it asks over UDP
+	if addr, ok := w.RemoteAddr().(*net.UDPAddr); ok {
+		client = addr.AddrPort().Addr()
+	}
+	wire, rcode, err := r.respond(req, client)
 	if err != nil {
 		// Something in the registry or from an upstream cannot be written, or
 		// is not understood.
@@ -47,20 +51,38 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	}
 }
 
-// respond writes the answer to req as it goes to the client. A panic on the
-// way is its error: a query must not end the process, which is a proxy too.
-func (r *responder) respond(req *dns.Msg, udp bool) (wire []byte, rcode int, err error) {
+// respond writes the answer to req as it goes to the client, whose address is
+// the zero Addr when it asks over TCP. A panic on the way is its error: a query
+// must not end the process, which is a proxy too.
+func (r *responder) respond(req *dns.Msg, client netip.Addr) (wire []byte, rcode int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	udp := client.IsValid()
 	reply := r.answer(req)
 	fit(reply, req, udp)
-	if wire, err = reply.Pack(); err != nil {
+	wire, err = reply.Pack()
+	if err == nil && udp && !r.limit.allow(client, len(wire)-req.Len()) {
+		r.stats.limited.Add(1)
+		cut(reply)
+		wire, err = reply.Pack()
+	}
+	if err != nil {
 		err = fmt.Errorf("pack answer: %w", err)
 	}
 	return wire, reply.Rcode, err
+}
+
+// cut leaves of reply what says that the answer is to be had over TCP.
+func cut(reply *dns.Msg) {
+	opt := reply.IsEdns0()
+	reply.Answer, reply.Ns, reply.Extra = nil, nil, nil
+	if opt != nil {
+		reply.Extra = []dns.RR{opt}
+	}
+	reply.Truncated = true
 }
 
 // answer makes the whole answer to req, however long.
@@ -89,6 +111,9 @@ func (r *responder) answerQuestion(reply, req *dns.Msg) {
 	synced := r.isSynced() // asked before the Snapshot is taken
 	a, ours := r.zone.resolve(r.store.Snapshot(), r.view, req.Question[0])
 	switch {
+	case !ours && req.Question[0].Qtype == dns.TypeANY:
+		// It is asked for to get much out of a resolver, and for nothing else.
+		reply.Answer = []dns.RR{minimal(req.Question[0].Name)}
 	case !ours:
 		r.forwardTo(reply, req)
 	case !synced:

@@ -16,6 +16,8 @@ type Stats struct {
 	ForwardFailures uint64 // queries that none answered in time
 	ForwardRefused  uint64 // queries over the bound of those forwarded at once
 
+	Limited uint64 // answers that were cut because their client was sent too much
+
 	Cache CacheStats
 }
 
@@ -45,6 +47,7 @@ const countedRcodes = dns.RcodeBadVers + 1
 type counters struct {
 	queries                   [len(countedTypes)][countedRcodes]atomic.Uint64
 	answered, failed, refused atomic.Uint64
+	limited                   atomic.Uint64
 }
 
 func (c *counters) count(qtype uint16, rcode int) {
@@ -69,7 +72,7 @@ func (c *counters) forwarded(err error) {
 }
 
 func (c *counters) snapshot() Stats {
-	s := Stats{Forwarded: c.answered.Load(), ForwardFailures: c.failed.Load(), ForwardRefused: c.refused.Load()}
+	s := Stats{Forwarded: c.answered.Load(), ForwardFailures: c.failed.Load(), ForwardRefused: c.refused.Load(), Limited: c.limited.Load()}
 	for t, qtype := range countedTypes {
 		name := dns.TypeToString[qtype]
 		if qtype == dns.TypeNone {

@@ -94,7 +94,7 @@ func (z *zone) resolve(snap *registry.Snapshot, view *View, question dns.Questio
 		}
 		a.Answer = append(a.Answer, r.records...)
 		a.Extra = append(a.Extra, r.extra...)
-		if r.alias == "" || q.qtype == dns.TypeCNAME {
+		if r.alias == "" || q.qtype == dns.TypeCNAME || q.qtype == dns.TypeANY {
 			q.conclude(&a, r)
 			return a, true
 		}
@@ -112,14 +112,18 @@ func (q *query) conclude(a *Answer, r result) {
 	switch {
 	case !r.exists:
 		a.Rcode = dns.RcodeNameError
-	case q.qtype == dns.TypeANY:
-		// RFC 8482 4.2: something true, and small.
-		a.Answer = append(a.Answer, &dns.HINFO{Hdr: q.header(dns.TypeHINFO), Cpu: "RFC8482"})
-		return
 	case len(r.records) > 0:
+		return
+	case q.qtype == dns.TypeANY:
+		a.Answer = append(a.Answer, minimal(q.name))
 		return
 	}
 	a.Ns = append(a.Ns, q.soa(r.apex, r.apex))
+}
+
+// minimal is the answer to ANY: something true, and small (RFC 8482 4.2).
+func minimal(name string) dns.RR {
+	return &dns.HINFO{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: ttl}, Cpu: "RFC8482"}
 }
 
 // find looks a name up wherever it belongs.

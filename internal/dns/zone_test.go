@@ -221,6 +221,7 @@ var clusterRows = []row{
 
 	// ANY is answered with little (RFC 8482).
 	{Question: "payment-service.finance.svc.cluster.local. ANY", Answer: `payment-service.finance.svc.cluster.local. 5 IN HINFO "RFC8482" ""`},
+	{Question: "stripe.finance.svc.cluster.local. ANY", Answer: "stripe.finance.svc.cluster.local. 5 IN CNAME api.stripe.com."},
 	{Question: "nope.finance.svc.cluster.local. ANY", Rcode: "NXDOMAIN", Ns: soa("cluster.local.")},
 
 	// localhost stays here, and everything else is for others.
