@@ -50,6 +50,14 @@ func (l *connListener) Accept() (net.Conn, error) {
 	}
 }
 
+// idle returns how long a connection may wait for its next query.
+func (l *connListener) idle() time.Duration {
+	if len(l.slots) > cap(l.slots)/2 {
+		return tcpCrowded
+	}
+	return tcpIdle
+}
+
 // A conn is a TCP connection that gives its client a bounded time to take an
 // answer: one that asks and does not read must not hold us.
 type conn struct {

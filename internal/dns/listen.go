@@ -13,15 +13,21 @@ import (
 )
 
 const (
-	// Limits of TCP: a connection lives on between queries for tcpIdle, is
-	// given tcpWrite to take an answer, and serves tcpQueries.
+	// Limits of TCP: a connection lives on between queries for tcpIdle, or for
+	// tcpCrowded while half of all places are taken, is given tcpWrite to take
+	// an answer, and serves tcpQueries.
 	tcpIdle    = 8 * time.Second
+	tcpCrowded = time.Second
 	tcpWrite   = 2 * time.Second
 	tcpQueries = 128
 
 	// tcpConns bounds the connections of one Listener. One more is closed at
-	// once.
-	tcpConns = 256
+	// once. A test suite that starts has a thousand clients at once.
+	tcpConns = 2048
+
+	// readBuffer is what a UDP socket holds of queries that were not read yet.
+	// The kernel gives what it permits: by default it has room for some 270.
+	readBuffer = 4 << 20
 )
 
 // A Listener has the sockets of one View, UDP and TCP on the same address.
@@ -58,6 +64,9 @@ func (s *Server) listen(ctx context.Context, v View) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := udp.(*net.UDPConn).SetReadBuffer(readBuffer); err != nil {
+		s.log.Debug("set read buffer of DNS", "err", err)
+	}
 	bound := udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	v.Addr = netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())
 	tcp, err := config.Listen(ctx, "tcp", v.Addr.String())
@@ -91,7 +100,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 		conns := &connListener{TCPListener: l.tcp, done: ctx.Done(), slots: make(chan struct{}, tcpConns), log: l.server.log}
 		return serve(ctx, &dns.Server{
 			Listener: conns, Handler: handler,
-			IdleTimeout:   func() time.Duration { return tcpIdle },
+			IdleTimeout:   conns.idle,
 			MaxTCPQueries: tcpQueries,
 		})
 	})

@@ -127,6 +127,19 @@ func TestConnListenerRefusesWhatIsTooMuch(t *testing.T) {
 	}
 }
 
+// Who holds connections without a query makes room when others want it.
+func TestIdleTimeWhenCrowded(t *testing.T) {
+	l := &connListener{slots: make(chan struct{}, 4)}
+	for _, want := range []time.Duration{tcpIdle, tcpIdle, tcpIdle, tcpCrowded, tcpCrowded} {
+		if got := l.idle(); got != want {
+			t.Errorf("with %d of %d places taken: %v, want %v", len(l.slots), cap(l.slots), got, want)
+		}
+		if len(l.slots) < cap(l.slots) {
+			l.slots <- struct{}{}
+		}
+	}
+}
+
 func isTimeout(err error) bool {
 	n, ok := err.(net.Error)
 	return ok && n.Timeout()
