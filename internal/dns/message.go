@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"sync"
 
 	"github.com/miekg/dns"
 )
@@ -14,6 +15,9 @@ import (
 // udpSize is the largest answer sent over UDP, and the size we offer to
 // receive: what passes every path unfragmented (DNS flag day 2020).
 const udpSize = 1232
+
+// packBuffers have room for what goes over UDP.
+var packBuffers = sync.Pool{New: func() any { return new([2 * udpSize]byte) }}
 
 // A responder answers the queries that arrive in one View.
 type responder struct {
@@ -34,7 +38,9 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	if addr, ok := w.RemoteAddr().(*net.UDPAddr); ok {
 		client = addr.AddrPort().Addr()
 	}
-	wire, rcode, err := r.respond(req, client)
+	buf := packBuffers.Get().(*[2 * udpSize]byte)
+	defer packBuffers.Put(buf)
+	wire, rcode, err := r.respond(buf[:], req, client)
 	if err != nil {
 		// Something in the registry or from an upstream cannot be written, or
 		// is not understood.
@@ -52,9 +58,9 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 }
 
 // respond writes the answer to req as it goes to the client, whose address is
-// the zero Addr when it asks over TCP. A panic on the way is its error: a query
-// must not end the process, which is a proxy too.
-func (r *responder) respond(req *dns.Msg, client netip.Addr) (wire []byte, rcode int, err error) {
+// the zero Addr when it asks over TCP, into buf if it has room. A panic on the
+// way is its error: a query must not end the process, which is a proxy too.
+func (r *responder) respond(buf []byte, req *dns.Msg, client netip.Addr) (wire []byte, rcode int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
@@ -63,11 +69,11 @@ func (r *responder) respond(req *dns.Msg, client netip.Addr) (wire []byte, rcode
 	udp := client.IsValid()
 	reply := r.answer(req)
 	fit(reply, req, udp)
-	wire, err = reply.Pack()
+	wire, err = reply.PackBuffer(buf)
 	if err == nil && udp && !r.limit.allow(client, len(wire)-req.Len()) {
 		r.stats.limited.Add(1)
 		cut(reply)
-		wire, err = reply.Pack()
+		wire, err = reply.PackBuffer(buf)
 	}
 	if err != nil {
 		err = fmt.Errorf("pack answer: %w", err)

@@ -2,6 +2,7 @@ package dns
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -42,6 +43,9 @@ func (q *query) services(labels []string) result {
 	}
 	switch n {
 	case 2:
+		if (q.qtype == dns.TypeA || q.qtype == dns.TypeAAAA) && svc.Spec.ClusterIP != corev1.ClusterIPNone {
+			return q.clusterIPs(svc) // nearly all that is ever asked
+		}
 		return q.service(q.target(svc))
 	case 3:
 		if protocol, ok := strings.CutPrefix(labels[0], "_"); ok {
@@ -102,12 +106,7 @@ func (q *query) target(svc *corev1.Service) *target {
 		return t
 	}
 	var clusterIP netip.Addr // the first: the port of a View is asked for it
-	for _, ip := range registry.ClusterIPs(svc) {
-		addr, err := netip.ParseAddr(ip)
-		if err != nil {
-			continue
-		}
-		addr = addr.Unmap()
+	for addr := range clusterIPs(svc) {
 		if !clusterIP.IsValid() {
 			clusterIP = addr
 		}
@@ -120,6 +119,29 @@ func (q *query) target(svc *corev1.Service) *target {
 		t.ports = append(t.ports, port{strings.ToLower(p.Name), strings.ToLower(string(p.Protocol)), q.view.port(key)})
 	}
 	return t
+}
+
+// clusterIPs returns the ClusterIPs of a Service.
+func clusterIPs(svc *corev1.Service) iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, ip := range registry.ClusterIPs(svc) {
+			if addr, err := netip.ParseAddr(ip); err == nil && !yield(addr.Unmap()) {
+				return
+			}
+		}
+	}
+}
+
+// clusterIPs is what is at the name of a Service with a ClusterIP when an
+// address is asked for: what service makes of its target, without the rest.
+func (q *query) clusterIPs(svc *corev1.Service) result {
+	r := result{exists: true}
+	for addr := range clusterIPs(svc) {
+		if a := q.view.address(addr); a.IsValid() && addressType(a) == q.qtype {
+			r.records = append(r.records, addressRecord(q.name, a))
+		}
+	}
+	return r
 }
 
 // hasPort reports whether a Service has a wanted port. Those of a headless one

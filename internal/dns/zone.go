@@ -2,7 +2,6 @@ package dns
 
 import (
 	"cmp"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -92,8 +91,8 @@ func (z *zone) resolve(snap *registry.Snapshot, view *View, question dns.Questio
 			a.Next = q.name
 			return a, true
 		}
-		a.Answer = append(a.Answer, r.records...)
-		a.Extra = append(a.Extra, r.extra...)
+		a.Answer = join(a.Answer, r.records)
+		a.Extra = join(a.Extra, r.extra)
 		if r.alias == "" || q.qtype == dns.TypeCNAME || q.qtype == dns.TypeANY {
 			q.conclude(&a, r)
 			return a, true
@@ -126,24 +125,54 @@ func minimal(name string) dns.RR {
 	return &dns.HINFO{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: ttl}, Cpu: "RFC8482"}
 }
 
+// The zones that are ours whatever the configuration, as labels.
+var (
+	localhostLabels = []string{"localhost"}
+	v4Labels        = []string{"in-addr", "arpa"}
+	v6Labels        = []string{"ip6", "arpa"}
+)
+
 // find looks a name up wherever it belongs.
 func (q *query) find() (result, bool) {
-	labels := dns.SplitDomainName(dns.CanonicalName(q.name))
+	var room [8]string // for nearly every name
+	labels := appendLabels(room[:0], dns.CanonicalName(q.name))
 	if rest, ok := below(labels, q.labels); ok {
 		r := q.cluster(rest)
 		r.apex = q.domain
 		return r, true
 	}
-	if _, ok := below(labels, []string{"localhost"}); ok {
+	if _, ok := below(labels, localhostLabels); ok {
 		return q.localhost(), true
 	}
-	if rest, ok := below(labels, []string{"in-addr", "arpa"}); ok {
+	if rest, ok := below(labels, v4Labels); ok {
 		return q.reverse(rest, v4Names)
 	}
-	if rest, ok := below(labels, []string{"ip6", "arpa"}); ok {
+	if rest, ok := below(labels, v6Labels); ok {
 		return q.reverse(rest, v6Names)
 	}
 	return result{}, false
+}
+
+// appendLabels is dns.SplitDomainName into a slice of the caller's. A label
+// keeps its escapes.
+func appendLabels(labels []string, name string) []string {
+	for off := 0; off < len(name) && name != "."; {
+		next, end := dns.NextLabel(name, off)
+		labels = append(labels, strings.TrimSuffix(name[off:next], "."))
+		if end {
+			break
+		}
+		off = next
+	}
+	return labels
+}
+
+// join is append without a copy where there is nothing to append to.
+func join(a, b []dns.RR) []dns.RR {
+	if len(a) == 0 {
+		return b
+	}
+	return append(a, b...)
 }
 
 // below returns the labels that name has in front of apex.
@@ -314,5 +343,5 @@ func addressRecord(name string, addr netip.Addr) dns.RR {
 
 // serviceDomain returns the name of a Service.
 func (z *zone) serviceDomain(namespace, name string) string {
-	return fmt.Sprintf("%s.%s.svc.%s", name, namespace, z.domain)
+	return name + "." + namespace + ".svc." + z.domain
 }
