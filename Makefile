@@ -18,14 +18,14 @@ demo: build ## the whole story, in namespaces of its own
 	testdata/demo/demo.sh bin/usher bin/demo
 
 test: ## every test
-	go test ./...
+	go test ./... ./testdata/bench
 
 race: ## every test with the race detector; needs a C compiler
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 go test -race ./... ./testdata/bench
 
 lint: ## formatting, vet on both systems, staticcheck, tidiness
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
-	go vet ./... ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup
+	go vet ./... ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup ./testdata/bench
 	GOOS=darwin go vet ./...
 	go fix -diff ./...
 	go mod tidy -diff

@@ -1,0 +1,51 @@
+//go:build linux
+
+package main
+
+import "time"
+
+// A turn is one peer's in one round of a mode.
+type turn struct {
+	peer  *peer
+	take  time.Duration
+	sinks *sinks
+}
+
+// A mode is one kind of load.
+type mode struct {
+	name, what string
+	unit       string
+	port       string
+	run        func(t turn, p port) (sample, error)
+	columns    []figure
+	ratios     []figure // of usher's figure to another peer's
+}
+
+// What is worth a look depends on what is given: with a rate it is how much
+// CPU that took and how long one waited, without one the rate too.
+var (
+	moved    = []figure{rate, cpu, user}
+	answered = []figure{rate, cpu, user, p50, p99}
+	oneWay   = []figure{rate, cpu, user, lost}
+)
+
+var modes = []mode{
+	{"bulk-up", "8 streams to the backends", "GB", "sink", bulk{8, true}.run, moved, []figure{rate, cpu}},
+	{"bulk-down", "8 streams from the backends", "GB", "source", bulk{8, false}.run, moved, []figure{rate, cpu}},
+	{
+		"udp-flood", "1,200 B one way, 100,000 a second from 8 sockets", "datagram", "flood",
+		flood{8, 100000}.run, oneWay, []figure{cpu},
+	},
+	{
+		"udp-flood-max", "1,200 B one way from 8 sockets, as fast as they are sent", "datagram", "flood",
+		flood{8, 0}.run, oneWay, []figure{rate, cpu},
+	},
+}
+
+func modeNames() []string {
+	var names []string
+	for _, m := range modes {
+		names = append(names, m.name)
+	}
+	return names
+}
