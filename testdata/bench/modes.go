@@ -33,6 +33,30 @@ var modes = []mode{
 	{"bulk-up", "8 streams to the backends", "GB", "sink", bulk{8, true}.run, moved, []figure{rate, cpu}},
 	{"bulk-down", "8 streams from the backends", "GB", "source", bulk{8, false}.run, moved, []figure{rate, cpu}},
 	{
+		"request-1", "1 B there and back, 64 connections", "request", "echo",
+		request{64, 1, 0}.run, answered, []figure{rate, cpu, p99},
+	},
+	{
+		"request-1k", "1 KB there and back, 64 connections", "request", "echo",
+		request{64, 1024, 0}.run, answered, []figure{rate, cpu, p99},
+	},
+	{
+		"request-rate", "256 B there and back, 15,000 a second over 256 connections", "request", "echo",
+		request{256, 256, 15000}.run, answered, []figure{cpu, p99},
+	},
+	{
+		"udp", "64 B there and back, 64 sockets", "request", "udp",
+		datagram{64, 0, false}.run, append(answered, lost), []figure{rate, cpu, p99},
+	},
+	{
+		"udp-rate", "64 B there and back, 20,000 a second over 64 sockets", "request", "udp",
+		datagram{64, 20000, false}.run, append(answered, lost), []figure{cpu, p99},
+	},
+	{
+		"udp-fresh", "64 B there and back, each from a new port, 64 at a time", "request", "fresh",
+		datagram{64, 0, true}.run, append(answered, lost), []figure{rate, cpu, p99},
+	},
+	{
 		"udp-flood", "1,200 B one way, 100,000 a second from 8 sockets", "datagram", "flood",
 		flood{8, 100000}.run, oneWay, []figure{cpu},
 	},
