@@ -45,6 +45,14 @@ var modes = []mode{
 		request{256, 256, 15000}.run, answered, []figure{cpu, p99},
 	},
 	{
+		"connection", "open, 64 B there and back, close; 64 at a time", "connection", "echo",
+		connection{64, 0}.run, append(answered, lost), []figure{rate, cpu, p99},
+	},
+	{
+		"connection-rate", "open, 64 B there and back, close; 4,000 a second", "connection", "echo",
+		connection{1024, 4000}.run, append(answered, lost), []figure{cpu, p99},
+	},
+	{
 		"udp", "64 B there and back, 64 sockets", "request", "udp",
 		datagram{64, 0, false}.run, append(answered, lost), []figure{rate, cpu, p99},
 	},
