@@ -72,6 +72,10 @@ var modes = []mode{
 		"udp-flood-max", "1,200 B one way from 8 sockets, as fast as they are sent", "datagram", "flood",
 		flood{8, 0}.run, oneWay, []figure{rate, cpu},
 	},
+	{
+		"idle", "what is held for each of 3,000 connections", "connection", "echo",
+		idle{3000}.run, []figure{resident, held}, []figure{resident, held},
+	},
 }
 
 func modeNames() []string {
