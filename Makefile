@@ -4,8 +4,14 @@ export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 TOOL = go tool -modfile=internal/tools/go.mod
 FUZZTIME ?= 10s
+DRIVER = go build -trimpath -o bin/bench ./testdata/bench && bin/bench -usher bin/usher
+# How often each peer of the benchmark has its turn, and how long that is.
+ROUNDS = 1
+BENCHTIME = 1s
+bench-peers: ROUNDS = 5
+bench-peers: BENCHTIME = 2s
 
-.PHONY: build run demo test race lint fuzz bench clean
+.PHONY: build run demo test race lint fuzz bench bench-peers clean
 
 build: ## the binary, bin/usher
 	go build -trimpath -ldflags '-s -w -X usher/internal/cli.version=$(VERSION)' -o bin/usher .
@@ -37,8 +43,12 @@ fuzz: ## each fuzz target for FUZZTIME
 	  echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
 	done
 
-bench: build ## the benchmarks: of the whole program, and of its parts
+bench: build ## the benchmarks: of the whole program, of its parts, and beside its peers
 	go test -run '^$$' -bench . -benchmem . ./registry/... ./balancer/... ./proxy/... ./internal/dns/...
+	$(DRIVER) -rounds $(ROUNDS) -time $(BENCHTIME)
+
+bench-peers: build ## the full table beside HAProxy and nginx, about a quarter of an hour
+	$(DRIVER) -rounds $(ROUNDS) -time $(BENCHTIME) -o bin/bench.jsonl
 
 clean:
 	rm -rf bin
