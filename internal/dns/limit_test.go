@@ -76,7 +76,9 @@ func TestAmplificationIsBounded(t *testing.T) {
 func TestLimitIsForDatagrams(t *testing.T) {
 	s := New(Options{Store: manyEndpoints(t, 200)})
 	server := start(t, s, anyIP())
+	s.limit.mu.Lock() // the server asks it
 	s.limit.clients = map[netip.Addr]*budget{netip.MustParseAddr("127.0.0.1"): {left: -1e9, at: time.Now()}}
+	s.limit.mu.Unlock()
 	const name = "many.finance.svc.cluster.local. A"
 	if reply := ask(t, server, name); !reply.Truncated || len(reply.Answer) > 0 {
 		t.Errorf("over UDP: not cut:\n%v", reply)
