@@ -46,6 +46,7 @@ type DNS struct {
 	Pods      string           // which names Pods have: "disabled", "insecure" or "verified"
 
 	EndpointPodNames bool // endpoints are named after their Pods
+	Autopath         bool // Pods are answered along their search list
 }
 
 // Etcd says where an external etcd cluster is. Without Endpoints an embedded
@@ -74,6 +75,7 @@ type keys struct {
 		Upstreams        []string
 		Pods             string
 		EndpointPodNames bool
+		Autopath         bool
 	}
 	Proxy struct{ Engine string }
 	Log   struct{ Level string }
@@ -190,7 +192,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 }
 
 func (k *keys) parseDNS() (DNS, error) {
-	d := DNS{Pods: k.DNS.Pods, EndpointPodNames: k.DNS.EndpointPodNames}
+	d := DNS{Pods: k.DNS.Pods, EndpointPodNames: k.DNS.EndpointPodNames, Autopath: k.DNS.Autopath}
 	for _, s := range k.DNS.Upstreams {
 		addr, err := parseServer(s)
 		if err != nil {

@@ -79,6 +79,21 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+func TestDNS(t *testing.T) {
+	c, err := load(t, "dns: {upstreams: [192.0.2.1, '[2001:db8::1]:5353'], pods: insecure, endpointPodNames: true}",
+		map[string]string{"USHER_DNS_AUTOPATH": "true"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DNS{
+		Upstreams: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")},
+		Pods:      "insecure", EndpointPodNames: true, Autopath: true,
+	}
+	if diff := cmp.Diff(want, c.DNS, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("dns (-want +got):\n%s", diff)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	tests := []struct{ name, file, want string }{
 		{"unknown key", "servicCIDR: x", `unknown key "serviccidr"`},

@@ -35,13 +35,15 @@ var podNames = map[string]dns.PodNames{
 // openDNS makes the DNS and opens the nameserver of each View. One whose port
 // somebody else has is opened later: it must not stop the rest.
 func (d *daemon) openDNS(ctx context.Context) {
-	upstreams := dns.NewResolvConf("/etc/resolv.conf").Upstreams
+	host := dns.NewResolvConf("/etc/resolv.conf")
+	upstreams := host.Upstreams
 	if len(d.Config.DNS.Upstreams) > 0 {
 		upstreams = func() []netip.AddrPort { return d.Config.DNS.Upstreams }
 	}
 	d.dns = dns.New(dns.Options{
 		Store: d.store, Domain: d.Config.ClusterDomain, Upstreams: upstreams, Log: d.Log,
 		Pods: podNames[d.Config.DNS.Pods], EndpointPodNames: d.Config.DNS.EndpointPodNames,
+		Autopath: d.Config.DNS.Autopath, Search: host.Search,
 		ServiceCIDR: append(slices.Clone(d.Config.ServiceCIDRs), d.Config.LoopbackCIDR),
 	})
 	for _, v := range d.views {

@@ -69,6 +69,11 @@ type Options struct {
 	// those names do not exist.
 	Upstreams func() []netip.AddrPort
 
+	// Autopath answers Pods along their search list, of which Search returns
+	// the domains of the host. If Search is nil, it has none.
+	Autopath bool
+	Search   func() []string
+
 	// Log is told what goes wrong. If nil, nobody is.
 	Log *slog.Logger
 }
@@ -119,8 +124,12 @@ type Server struct {
 	zone    *zone
 	forward *forwarder
 	limit   limiter
-	stats   counters
-	log     *slog.Logger
+
+	autopath bool
+	search   func() []string
+
+	stats counters
+	log   *slog.Logger
 
 	mu        sync.Mutex              // guards the following
 	listening map[netip.AddrPort]bool // our own sockets: never forwarded to
@@ -131,6 +140,8 @@ func New(o Options) *Server {
 	s := &Server{
 		store:     o.Store,
 		zone:      newZone(o),
+		autopath:  o.Autopath,
+		search:    o.Search,
 		log:       o.Log,
 		listening: make(map[netip.AddrPort]bool),
 	}

@@ -34,13 +34,10 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	if len(req.Question) > 0 {
 		question = req.Question[0]
 	}
-	var client netip.Addr // if it asks over UDP
-	if addr, ok := w.RemoteAddr().(*net.UDPAddr); ok {
-		client = addr.AddrPort().Addr()
-	}
+	from, udp := clientOf(w)
 	buf := packBuffers.Get().(*[2 * udpSize]byte)
 	defer packBuffers.Put(buf)
-	wire, rcode, err := r.respond(buf[:], req, client)
+	wire, rcode, err := r.respond(buf[:], req, from, udp)
 	if err != nil {
 		// Something in the registry or from an upstream cannot be written, or
 		// is not understood.
@@ -57,20 +54,30 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	}
 }
 
-// respond writes the answer to req as it goes to the client, whose address is
-// the zero Addr when it asks over TCP, into buf if it has room. A panic on the
-// way is its error: a query must not end the process, which is a proxy too.
-func (r *responder) respond(buf []byte, req *dns.Msg, client netip.Addr) (wire []byte, rcode int, err error) {
+// clientOf returns the address of a client, and whether it asks over UDP.
+func clientOf(w dns.ResponseWriter) (from netip.Addr, udp bool) {
+	switch addr := w.RemoteAddr().(type) {
+	case *net.UDPAddr:
+		return addr.AddrPort().Addr(), true
+	case *net.TCPAddr:
+		return addr.AddrPort().Addr(), false
+	}
+	return netip.Addr{}, false
+}
+
+// respond writes the answer to req as it goes to the client, into buf if it has
+// room. A panic on the way is its error: a query must not end the process,
+// which is a proxy too.
+func (r *responder) respond(buf []byte, req *dns.Msg, from netip.Addr, udp bool) (wire []byte, rcode int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
-	udp := client.IsValid()
-	reply := r.answer(req)
+	reply := r.answer(req, from)
 	fit(reply, req, udp)
 	wire, err = reply.PackBuffer(buf)
-	if err == nil && udp && !r.limit.allow(client, len(wire)-req.Len()) {
+	if err == nil && udp && !r.limit.allow(from, len(wire)-req.Len()) {
 		r.stats.limited.Add(1)
 		cut(reply)
 		wire, err = reply.PackBuffer(buf)
@@ -92,7 +99,7 @@ func cut(reply *dns.Msg) {
 }
 
 // answer makes the whole answer to req, however long.
-func (r *responder) answer(req *dns.Msg) *dns.Msg {
+func (r *responder) answer(req *dns.Msg, from netip.Addr) *dns.Msg {
 	if len(req.Question) != 1 { // a message may end after its header, whatever that promises
 		return new(dns.Msg).SetRcode(req, dns.RcodeFormatError)
 	}
@@ -108,27 +115,33 @@ func (r *responder) answer(req *dns.Msg) *dns.Msg {
 	case question.Qclass != dns.ClassINET, question.Qtype == dns.TypeAXFR, question.Qtype == dns.TypeIXFR:
 		reply.Rcode = dns.RcodeRefused
 	default:
-		r.answerQuestion(reply, req)
+		r.answerQuestion(reply, req, question)
+		if r.autopath && reply.Rcode == dns.RcodeNameError && len(reply.Answer) == 0 {
+			r.walk(reply, req, from)
+		}
 	}
 	return reply
 }
 
-func (r *responder) answerQuestion(reply, req *dns.Msg) {
+// answerQuestion fills reply with the answer to question, which is that of req
+// or one that takes its place.
+func (r *responder) answerQuestion(reply, req *dns.Msg, question dns.Question) {
 	synced := r.isSynced() // asked before the Snapshot is taken
-	a, ours := r.zone.resolve(r.store.Snapshot(), r.view, req.Question[0])
+	a, ours := r.zone.resolve(r.store.Snapshot(), r.view, question)
 	switch {
-	case !ours && req.Question[0].Qtype == dns.TypeANY:
+	case !ours && question.Qtype == dns.TypeANY:
 		// It is asked for to get much out of a resolver, and for nothing else.
-		reply.Answer = []dns.RR{minimal(req.Question[0].Name)}
+		reply.Answer = []dns.RR{minimal(question.Name)}
 	case !ours:
-		r.forwardTo(reply, req)
+		r.forwardTo(reply, req, question)
 	case !synced:
 		reply.Rcode = dns.RcodeServerFailure
 	default:
 		reply.Authoritative = true
 		reply.Rcode, reply.Answer, reply.Ns, reply.Extra = a.Rcode, a.Answer, a.Ns, a.Extra
 		if a.Next != "" {
-			r.follow(reply, req, a.Next)
+			question.Name = a.Next
+			r.follow(reply, req, question)
 		}
 		shuffleAddresses(reply.Answer)
 	}
@@ -145,8 +158,8 @@ func (r *responder) isSynced() bool {
 
 // forwardTo fills reply with what an upstream says. Without an upstream the
 // name does not exist.
-func (r *responder) forwardTo(reply, req *dns.Msg) {
-	theirs, err := r.ask(req, req.Question[0])
+func (r *responder) forwardTo(reply, req *dns.Msg, question dns.Question) {
+	theirs, err := r.ask(req, question)
 	switch {
 	case err == errNoUpstream:
 		reply.Rcode = dns.RcodeNameError
@@ -160,11 +173,11 @@ func (r *responder) forwardTo(reply, req *dns.Msg) {
 	}
 }
 
-// follow adds what an upstream says about name, to which a CNAME of ours
+// follow adds what an upstream says about the name to which a CNAME of ours
 // points. When it says nothing, the CNAME alone is the answer: it is true, and
 // a name of ours is never SERVFAIL.
-func (r *responder) follow(reply, req *dns.Msg, name string) {
-	theirs, err := r.ask(req, dns.Question{Name: name, Qtype: req.Question[0].Qtype, Qclass: dns.ClassINET})
+func (r *responder) follow(reply, req *dns.Msg, question dns.Question) {
+	theirs, err := r.ask(req, question)
 	if err != nil {
 		return
 	}

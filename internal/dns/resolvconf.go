@@ -12,7 +12,11 @@ import (
 // it costs, not for each query.
 const statEvery = time.Second
 
-// A ResolvConf has the nameservers of a resolv.conf(5) file, and reads them
+// maxSearch is as many domains as Kubernetes lets a Pod have beside its own
+// three.
+const maxSearch = 29
+
+// A ResolvConf has what a resolv.conf(5) file says, and reads it
 // again when the file has changed. It is safe for concurrent use.
 type ResolvConf struct {
 	path string
@@ -21,6 +25,7 @@ type ResolvConf struct {
 	looked  time.Time
 	read    os.FileInfo // the file as it was read last
 	servers []netip.AddrPort
+	search  []string
 }
 
 // NewResolvConf reads the file at path. One that is not there, now or later,
@@ -36,16 +41,26 @@ func NewResolvConf(path string) *ResolvConf {
 func (r *ResolvConf) Upstreams() []netip.AddrPort {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := time.Now(); r.looked.IsZero() || now.Sub(r.looked) >= statEvery {
-		r.looked = now
-		r.look()
-	}
+	r.look()
 	return r.servers
+}
+
+// Search returns the search list. It can be given as Options.Search.
+func (r *ResolvConf) Search() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.look()
+	return r.search
 }
 
 // look reads the file if it is another one than last time, or was written
 // since. The caller must hold mu.
 func (r *ResolvConf) look() {
+	now := time.Now()
+	if !r.looked.IsZero() && now.Sub(r.looked) < statEvery {
+		return
+	}
+	r.looked = now
 	info, err := os.Stat(r.path)
 	if err != nil {
 		return
@@ -57,7 +72,19 @@ func (r *ResolvConf) look() {
 	if err != nil {
 		return
 	}
-	r.read, r.servers = info, parseNameservers(string(text))
+	r.read, r.servers, r.search = info, parseNameservers(string(text)), parseSearch(string(text))
+}
+
+// parseSearch returns the search list: the last one counts.
+func parseSearch(text string) []string {
+	var search []string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) > 1 && (fields[0] == "search" || fields[0] == "domain") {
+			search = fields[1:]
+		}
+	}
+	return search[:min(len(search), maxSearch)]
 }
 
 // parseNameservers returns the nameservers that a resolver would use. Lines it

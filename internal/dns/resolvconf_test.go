@@ -4,11 +4,14 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var sameAddrPort = cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })
@@ -30,6 +33,38 @@ func TestParseNameservers(t *testing.T) {
 	if diff := cmp.Diff(want, parseNameservers(text), sameAddrPort); diff != "" {
 		t.Errorf("nameservers (-want +got):\n%s", diff)
 	}
+}
+
+func TestParseSearch(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want []string
+	}{
+		{"nameserver 192.0.2.1\n", nil},
+		{"search corp.example lab.example\nsearch\n", []string{"corp.example", "lab.example"}},
+		{"search corp.example\noptions ndots:5\ndomain\tlast.example \r\n", []string{"last.example"}},
+		{"search " + strings.Repeat("x ", 40), slices.Repeat([]string{"x"}, maxSearch)},
+	} {
+		if diff := cmp.Diff(test.want, parseSearch(test.text), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("search list of %q (-want +got):\n%s", test.text, diff)
+		}
+	}
+}
+
+// FuzzResolvConf reads any file: its lists are bounded and usable.
+func FuzzResolvConf(f *testing.F) {
+	f.Add("nameserver 192.0.2.1\nnameserver ::1\nsearch a b\ndomain c\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		servers, search := parseNameservers(text), parseSearch(text)
+		if len(servers) > maxUpstreams || len(search) > maxSearch {
+			t.Errorf("%d nameservers and %d domains", len(servers), len(search))
+		}
+		for _, s := range servers {
+			if !s.IsValid() || s.Addr().Is4In6() {
+				t.Errorf("nameserver %v", s)
+			}
+		}
+	})
 }
 
 func TestResolvConfIsReadAgain(t *testing.T) {

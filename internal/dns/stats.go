@@ -18,6 +18,8 @@ type Stats struct {
 
 	Limited uint64 // answers that were cut because their client was sent too much
 
+	Autopaths uint64 // answers found along the search list of a Pod
+
 	Cache CacheStats
 }
 
@@ -47,7 +49,7 @@ const countedRcodes = dns.RcodeBadVers + 1
 type counters struct {
 	queries                   [len(countedTypes)][countedRcodes]atomic.Uint64
 	answered, failed, refused atomic.Uint64
-	limited                   atomic.Uint64
+	limited, autopaths        atomic.Uint64
 }
 
 func (c *counters) count(qtype uint16, rcode int) {
@@ -72,7 +74,7 @@ func (c *counters) forwarded(err error) {
 }
 
 func (c *counters) snapshot() Stats {
-	s := Stats{Forwarded: c.answered.Load(), ForwardFailures: c.failed.Load(), ForwardRefused: c.refused.Load(), Limited: c.limited.Load()}
+	s := Stats{Forwarded: c.answered.Load(), ForwardFailures: c.failed.Load(), ForwardRefused: c.refused.Load(), Limited: c.limited.Load(), Autopaths: c.autopaths.Load()}
 	for t, qtype := range countedTypes {
 		name := dns.TypeToString[qtype]
 		if qtype == dns.TypeNone {
