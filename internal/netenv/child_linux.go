@@ -49,7 +49,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	runtime.LockOSThread() // Pdeathsig is about the thread that started the child
 	defer runtime.UnlockOSThread()
 	signals := make(chan os.Signal, 16) // room for what comes before the child is there
-	for _, s := range forwarded {
+	for _, s := range Forwarded {
 		if !signal.Ignored(s) { // as nohup does; the program inherits it
 			signal.Notify(signals, s)
 		}
@@ -61,7 +61,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 		return exitError, fmt.Errorf("make a user namespace: %w", forbidden(errors.Unwrap(err)))
 	}
 	var wg sync.WaitGroup
-	wg.Go(func() { forward(signals, cmd.Process) })
+	wg.Go(func() { Forward(signals, cmd.Process) })
 	said, readErr := io.ReadAll(reports) // to its end, when stage 2 has become the program
 	_ = cmd.Wait()                       // its result is in ProcessState
 	signal.Stop(signals)
@@ -76,7 +76,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	}
 	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
-		return exitSignal + int(status.Signal()), nil
+		return ExitSignal + int(status.Signal()), nil
 	}
 	return status.ExitStatus(), nil
 }
@@ -130,7 +130,7 @@ func Stage2(args []string) (code int) {
 	defer reports.Close()
 
 	err := p.become()
-	r := report{Code: exitCode(err), Error: err.Error(), SetUp: errors.As(err, new(setUpError))}
+	r := report{Code: ExitCode(err), Error: err.Error(), SetUp: errors.As(err, new(setUpError))}
 	_ = json.NewEncoder(reports).Encode(r) // nobody is left to be told
 	return r.Code
 }
@@ -164,16 +164,16 @@ func (p *plan) dieWithParent() error {
 	return nil
 }
 
-// forwarded are the signals that are passed on to the program.
-var forwarded = []os.Signal{
+// Forwarded are the signals that are passed on to the program.
+var Forwarded = []os.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
 }
 
-// forward passes signals on until the channel is closed. The program is in our
+// Forward passes signals on until the channel is closed. The program is in our
 // process group: it got Ctrl-C and Ctrl-\ from the terminal itself, and should
 // not get them twice. (The same signal from kill(1), to a process that has the
 // terminal, cannot be told from that, and is not passed on.)
-func forward(signals <-chan os.Signal, to *os.Process) {
+func Forward(signals <-chan os.Signal, to *os.Process) {
 	for s := range signals {
 		if (s == unix.SIGINT || s == unix.SIGQUIT) && foreground() {
 			continue

@@ -30,7 +30,7 @@ func Exec(o Options) (code int, err error) {
 	}
 	program, err := exec.LookPath(o.Args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) { // somebody has . in PATH
-		return exitCode(err), err
+		return ExitCode(err), err
 	}
 	p, err := newPlan(o, program)
 	if err != nil {
@@ -38,7 +38,7 @@ func Exec(o Options) (code int, err error) {
 	}
 	if hasSysAdmin() {
 		err = p.execHere(o.environ())
-		return exitCode(err), err
+		return ExitCode(err), err
 	}
 	return p.execChild(o.environ())
 }

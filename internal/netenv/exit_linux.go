@@ -12,11 +12,11 @@ const (
 	exitError         = 1
 	exitNotExecutable = 126
 	exitNotFound      = 127
-	exitSignal        = 128 // plus the signal that ended the program
+	ExitSignal        = 128 // plus the signal that ended the program
 )
 
-// exitCode returns the exit code for an error on the way to a program.
-func exitCode(err error) int {
+// ExitCode returns the exit code for an error on the way to a program.
+func ExitCode(err error) int {
 	switch {
 	case errors.As(err, new(setUpError)):
 		return exitError

@@ -51,13 +51,16 @@ func SearchPath(namespace, clusterDomain string) []string {
 	return []string{namespace + ".svc." + clusterDomain, "svc." + clusterDomain, clusterDomain}
 }
 
-// environ returns the environment of the program, without duplicates: some
-// programs take the first value of a name, others the last.
 func (o Options) environ() []string {
-	env := o.Env
-	if env == nil {
-		env = os.Environ()
+	if o.Env == nil {
+		return Environ(os.Environ())
 	}
+	return Environ(o.Env)
+}
+
+// Environ returns env without duplicates: some programs take the first value
+// of a name, others the last, which is the one that stays.
+func Environ(env []string) []string {
 	seen := make(map[string]bool, len(env))
 	var kept []string
 	for _, kv := range slices.Backward(env) {
