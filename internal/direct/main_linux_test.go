@@ -1,0 +1,349 @@
+//go:build amd64 || arm64
+
+package direct
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"usher/internal/api"
+	"usher/internal/client"
+	"usher/registry"
+)
+
+// Roles of this test binary: usher calls Run, a client is a program that runs
+// under it (see clients).
+const (
+	roleUsher  = "USHER_DIRECT_TEST_USHER"
+	roleClient = "USHER_DIRECT_TEST_CLIENT"
+	stageEnv   = "USHER_DIRECT_TEST_STAGE" // of the way into the namespace
+)
+
+// patience is how long a test waits for what has to happen.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	switch {
+	case os.Getenv(roleUsher) != "":
+		os.Exit(usherMain(os.Getenv(roleUsher)))
+	case os.Getenv(roleClient) != "":
+		name := os.Getenv(roleClient)
+		os.Unsetenv(roleClient)
+		clients[name](os.Args[1:])
+		os.Exit(0)
+	}
+	enterNamespace()
+	goleak.VerifyTestMain(m)
+}
+
+// isolated reports whether the tests run in a network namespace of their own:
+// what they dial cannot leave.
+func isolated() bool { return os.Getenv(stageEnv) == "inside" }
+
+// enterNamespace runs this binary again in a network namespace with nothing
+// but lo, and without any capability unless root runs the tests.
+func enterNamespace() {
+	must := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "enter a namespace:", err)
+			os.Exit(1)
+		}
+	}
+	switch os.Getenv(stageEnv) {
+	case "inside":
+		return
+	case "outside":
+		runtime.LockOSThread() // capabilities belong to a thread
+		lo, err := netlink.LinkByName("lo")
+		must(err)
+		must(netlink.LinkSetUp(lo))
+		must(unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+		must(os.Setenv(stageEnv, "inside"))
+		must(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), stageEnv+"=outside")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN}
+	}
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "no namespaces here, tests that need one will be skipped:", err)
+		return
+	}
+	err := cmd.Wait()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		os.Exit(exit.ExitCode())
+	}
+	must(err)
+	os.Exit(0)
+}
+
+// TestAsOrdinaryUser runs the other tests once more, as nobody.
+func TestAsOrdinaryUser(t *testing.T) {
+	if os.Geteuid() != 0 || !isolated() {
+		t.Skip("the tests run as an ordinary user anyway")
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.v", "-test.timeout=240s")
+	if testing.Short() {
+		cmd.Args = append(cmd.Args, "-test.short")
+	}
+	cmd.Env = append(os.Environ(), "TMPDIR=/tmp", "HOME=/tmp", "GORACE=atexit_sleep_ms=0")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := cmd.CombinedOutput()
+	t.Logf("as nobody:\n%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A setting is what the usher of a test is told.
+type setting struct {
+	Server string
+	Args   []string
+}
+
+// usherMain is what the command line does.
+func usherMain(encoded string) int {
+	os.Unsetenv(roleUsher)
+	for _, s := range []os.Signal{unix.SIGINT, unix.SIGTERM} {
+		if !signal.Ignored(s) {
+			_, _ = signal.NotifyContext(context.Background(), s)
+		}
+	}
+	var set setting
+	if err := json.Unmarshal([]byte(encoded), &set); err != nil {
+		panic(err)
+	}
+	c, err := client.New(set.Server, "")
+	if err != nil {
+		panic(err)
+	}
+	code, err := Run(Options{
+		Args: set.Args, Env: os.Environ(), Client: c, Stderr: os.Stderr,
+		ServiceCIDR: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")},
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "usher:", err)
+	}
+	return code
+}
+
+// A world is a daemon's API over a Store that a test writes.
+type world struct {
+	*registry.Store
+	server   string // as a Client wants it
+	http     *httptest.Server
+	revision int64
+	watches  atomic.Int64 // that have been asked for
+}
+
+// newWorld serves a Store with the objects of manifests.
+func newWorld(t testing.TB, manifests string) *world {
+	t.Helper()
+	if !isolated() {
+		t.Skip("SKIP: no namespaces here")
+	}
+	if err := Probe(); err != nil {
+		t.Skipf("SKIP: %v", err)
+	}
+	w := &world{Store: registry.NewStore(), revision: 1}
+	w.Replace(1, nil)
+	w.apply(t, manifests)
+	handler := api.New(api.Options{Store: w.Store, Status: func() api.Status { return api.Status{} }}).Handler()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Has("watch") {
+			w.watches.Add(1)
+		}
+		handler.ServeHTTP(rw, r)
+	})}}
+	w.http.Start()
+	t.Cleanup(w.die)
+	w.server = "unix:" + path
+	return w
+}
+
+// die ends the daemon, and with it its watches.
+func (w *world) die() {
+	w.http.CloseClientConnections()
+	w.http.Close()
+}
+
+// apply writes the objects of manifests, which are separated by ---.
+func (w *world) apply(t testing.TB, manifests string) {
+	t.Helper()
+	for document := range strings.SplitSeq(manifests, "---\n") {
+		if strings.TrimSpace(document) == "" {
+			continue
+		}
+		obj := decode(t, document)
+		registry.SetDefaults(obj)
+		w.revision++
+		obj.SetResourceVersion(fmt.Sprint(w.revision))
+		w.Apply(w.revision, []registry.Write{{Key: registry.KeyOf(obj), Object: obj}})
+	}
+}
+
+// service returns the manifest of a Service and its Endpoints.
+func service(name, ip string, port int, protocol string, backends ...string) string {
+	text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Service","metadata":{"name":%q,"namespace":"default"},`+
+		`"spec":{"clusterIP":%q,"clusterIPs":[%q],"ports":[{"port":%d,"protocol":%q}]}}`, name, ip, ip, port, protocol)
+	var subsets []string
+	for _, b := range backends {
+		addr := netip.MustParseAddrPort(b)
+		subsets = append(subsets, fmt.Sprintf(`{"addresses":[{"ip":%q}],"ports":[{"port":%d,"protocol":%q}]}`, addr.Addr(), addr.Port(), protocol))
+	}
+	return text + "\n---\n" + fmt.Sprintf(`{"apiVersion":"v1","kind":"Endpoints","metadata":{"name":%q,"namespace":"default"},"subsets":[%s]}`,
+		name, strings.Join(subsets, ",")) + "\n---\n"
+}
+
+func decode(t testing.TB, document string) registry.Object {
+	t.Helper()
+	var head struct{ Kind string }
+	if err := json.Unmarshal([]byte(document), &head); err != nil {
+		t.Fatalf("%v in %s", err, document)
+	}
+	for _, k := range registry.Kinds {
+		if k.Kind == head.Kind {
+			obj, err := registry.DecodeStrict(k, []byte(document))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return obj
+		}
+	}
+	t.Fatalf("no kind %q", head.Kind)
+	return nil
+}
+
+// usher returns the command of an usher that runs a program.
+func (w *world) usher(args ...string) *exec.Cmd {
+	encoded, _ := json.Marshal(setting{w.server, args})
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleUsher+"="+string(encoded), "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// client returns the command of a client, under usher or plain.
+func (w *world) client(name string, args ...string) *exec.Cmd {
+	cmd := w.usher(append([]string{"/proc/self/exe"}, args...)...)
+	cmd.Env = append(cmd.Env, roleClient+"="+name)
+	return cmd
+}
+
+func plain(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), roleClient+"="+name, "GORACE=atexit_sleep_ms=0")
+	return cmd
+}
+
+// run runs cmd and returns its output and what a shell would have in $?.
+func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer timer.Stop()
+	_ = cmd.Wait()
+	return out.String(), errOut.String(), shellCode(cmd.ProcessState)
+}
+
+// output runs cmd, which has to succeed without a word on stderr.
+func output(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	stdout, stderr, code := run(t, cmd)
+	if code != 0 || stderr != "" {
+		t.Fatalf("%q: code %d, output %q, errors %q", cmd.Args, code, stdout, stderr)
+	}
+	return stdout
+}
+
+func shellCode(p *os.ProcessState) int {
+	if status := p.Sys().(syscall.WaitStatus); status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return p.ExitCode()
+}
+
+// until waits until ok is true.
+func until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come true", what)
+		}
+	}
+}
+
+// backend serves TCP on an address of loopback: it says its name and echoes
+// what comes.
+func backend(t testing.TB, name, address string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				fmt.Fprintln(c, name)
+				_, _ = c.Read(make([]byte, 1)) // until the client ends
+			}()
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-done })
+	return l.Addr().String()
+}
+
+// dead returns an address of loopback that refuses.
+func dead(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
