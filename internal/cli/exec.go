@@ -15,19 +15,29 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/internal/api"
+	"usher/internal/client"
+	"usher/internal/direct"
 	"usher/internal/netenv"
 )
 
 func newExecCommand(g *globals) *cobra.Command {
+	var mode string
 	cmd := &cobra.Command{
-		Use:   "exec [-n NAMESPACE] -- COMMAND [ARG...]",
+		Use:   "exec [-n NAMESPACE] [--mode namespace|direct] -- COMMAND [ARG...]",
 		Short: "Run a program that sees Services by their names",
 		Long: `Run a program, unmodified, where names such as backend or payment-service.finance
 resolve to ClusterIPs, as in a Pod of the namespace. The files of the machine stay
 as they are: the program has a resolv.conf of its own.
 
 The ClusterIPs have to be visible where the program runs: the daemon has to have
-the anyip view in this network namespace.
+the anyip view in this network namespace. That is --mode namespace.
+
+With --mode direct the ClusterIPs need not be visible anywhere: TCP connections
+to them go straight to a backend, whatever the program. Names do not resolve in
+this mode yet; the variables of Services, as WEB_SERVICE_HOST, are there. It
+needs Linux 5.19 and no privilege, and programs that gain privileges when they
+start, as sudo, do not: run usher itself with sudo. 32-bit programs are not
+translated. It stays until everything that the program started has ended.
 
 Where /etc/resolv.conf is no link into /run and is replaced while the program runs,
 as DHCP may do, the program gets the new one: start it again.
@@ -41,13 +51,25 @@ Exit code, signals and terminal are the program's own.`,
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, args []string) error { return g.exec(cmd.Context(), args) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if mode != modeNamespace && mode != modeDirect {
+				return usagef("unknown mode %q: want %s or %s", mode, modeNamespace, modeDirect)
+			}
+			return g.exec(cmd.Context(), mode, args)
+		},
 	}
+	cmd.Flags().StringVar(&mode, "mode", modeNamespace, "how the program sees Services: namespace or direct")
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
 
-func (g *globals) exec(ctx context.Context, args []string) error {
+// The modes of exec.
+const (
+	modeNamespace = "namespace" // a resolv.conf of its own, where the ClusterIPs are visible
+	modeDirect    = "direct"    // connections are translated
+)
+
+func (g *globals) exec(ctx context.Context, mode string, args []string) error {
 	namespace := g.requestNamespace()
 	if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 { // it becomes a part of resolv.conf
 		return usageError{field.Invalid(field.NewPath("namespace"), namespace, strings.Join(msgs, "; "))}
@@ -60,19 +82,17 @@ func (g *globals) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	nameserver, err := visibleNameserver(status)
-	if err != nil {
-		return err
-	}
 	services, err := serviceVariables(ctx, c, namespace)
 	if err != nil {
 		return err
 	}
-	c.Close()
-	code, err := netenv.Exec(netenv.Options{
-		Args: args, Env: slices.Concat(services, os.Environ()), // the user's own variables win
-		Nameserver: nameserver, Search: netenv.SearchPath(namespace, status.ClusterDomain),
-	})
+	env := slices.Concat(services, os.Environ()) // the user's own variables win
+	var code int
+	if mode == modeDirect {
+		code, err = g.execDirect(c, status, args, env)
+	} else {
+		code, err = execNamespace(c, status, namespace, args, env)
+	}
 	if err != nil {
 		fmt.Fprintln(g.env.Stderr, message(err))
 	}
@@ -80,6 +100,44 @@ func (g *globals) exec(ctx context.Context, args []string) error {
 		return exitCode(code)
 	}
 	return nil
+}
+
+// execNamespace runs a program that has a resolv.conf of its own.
+func execNamespace(c *client.Client, status *api.Status, namespace string, args, env []string) (code int, err error) {
+	nameserver, err := visibleNameserver(status)
+	if err != nil {
+		return exitError, err
+	}
+	c.Close()
+	return netenv.Exec(netenv.Options{
+		Args: args, Env: env, Nameserver: nameserver, Search: netenv.SearchPath(namespace, status.ClusterDomain),
+	})
+}
+
+// execDirect runs a program whose connections are translated.
+func (g *globals) execDirect(c *client.Client, status *api.Status, args, env []string) (code int, err error) {
+	defer c.Close()
+	if here := networkNamespace(); !slices.ContainsFunc(status.Views, func(v api.ViewStatus) bool { return v.NetNS == here }) {
+		return exitError, errors.New("the daemon is in another network namespace than this one, and so are backends on loopback" +
+			"\n  run exec where the daemon runs")
+	}
+	err = direct.Probe()
+	if errors.Is(err, direct.ErrNested) {
+		return exitError, fmt.Errorf("run a program in mode direct: %w"+
+			"\n  under usher exec, programs see Services as they are: run this one without another usher exec", err)
+	}
+	if err != nil {
+		return exitError, fmt.Errorf("run a program in mode direct: %w\n  or, where the daemon has the anyip view: --mode namespace", err)
+	}
+	var ranges []netip.Prefix
+	for _, text := range status.ServiceCIDR {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return exitError, fmt.Errorf("read the service range of the daemon: %w", err)
+		}
+		ranges = append(ranges, prefix)
+	}
+	return direct.Run(direct.Options{Args: args, Env: env, Client: c, ServiceCIDR: ranges, Stderr: g.env.Stderr})
 }
 
 // visibleNameserver returns the nameserver of the View that has the ClusterIPs

@@ -48,7 +48,9 @@ func (s *supervisor) translates(to address) bool {
 // backends returns where a connection to an address is to go, the best first.
 func (s *supervisor) backends(to address, protocol corev1.Protocol) []unix.Sockaddr {
 	var list []unix.Sockaddr
-	for b := range s.state.pick(registry.FrontendKey{Address: to.ip.Addr(), Port: to.ip.Port(), Protocol: protocol}) {
+	choice := s.state.pick(registry.FrontendKey{Address: to.ip.Addr(), Port: to.ip.Port(), Protocol: protocol})
+	for i := range choice.Len() {
+		b := choice.At(i)
 		if to.reaches(b.Address.Addr()) {
 			list = append(list, to.sockaddr(b.Address))
 		}

@@ -3,7 +3,6 @@ package direct
 import (
 	"context"
 	"fmt"
-	"iter"
 	"net/netip"
 	"slices"
 	"sync"
@@ -49,10 +48,10 @@ func (s *state) contains(addr netip.Addr) bool {
 }
 
 // pick returns a Backend for a new connection, and those to try after it.
-func (s *state) pick(key registry.FrontendKey) iter.Seq[registry.Backend] {
+func (s *state) pick(key registry.FrontendKey) balancer.Choice {
 	p, ok := s.pickers.Load(key)
 	if !ok {
-		return func(func(registry.Backend) bool) {}
+		return balancer.Choice{}
 	}
 	return p.(*balancer.RoundRobin).Pick()
 }
