@@ -36,8 +36,8 @@ With --mode direct the ClusterIPs need not be visible anywhere: TCP connections
 to them go straight to a backend, whatever the program. Names do not resolve in
 this mode yet; the variables of Services, as WEB_SERVICE_HOST, are there. It
 needs Linux 5.19 and no privilege, and programs that gain privileges when they
-start, as sudo, do not: run usher itself with sudo. 32-bit programs are not
-translated. It stays until everything that the program started has ended.
+start, as sudo, do not: run usher itself with sudo. UDP and 32-bit programs are
+not translated. It stays until everything that the program started has ended.
 
 Where /etc/resolv.conf is no link into /run and is replaced while the program runs,
 as DHCP may do, the program gets the new one: start it again.

@@ -23,7 +23,8 @@
 //
 // It is Linux on amd64 and arm64 alone; elsewhere the functions return
 // errors.ErrUnsupported. Programs of another ABI, as 32-bit ones, are not
-// translated.
+// translated, and neither are names, nor datagrams that name their address in
+// sendmsg(2): those still take the way that the machine has for them.
 package direct
 
 import (

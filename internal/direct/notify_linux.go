@@ -40,7 +40,6 @@ var (
 	later   = reply{later: true}
 )
 
-func done(value int) reply          { return reply{value: int64(value)} }
 func failed(errno unix.Errno) reply { return reply{errno: errno} }
 
 // A listener is where notifications come from.
