@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -93,26 +94,63 @@ func testOutOfDescriptors(t *testing.T, start starter) {
 	vip := freePort(t, "127.96.0.5")
 	a, _ := named(t, "a")
 	h.serve(vip, tcp, ends(a)...)
-	files := fillDescriptors(t)
-	defer func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}()
-	files[0].Close() // for the client
-	client := dialTCP(t, vip)
-	waitFor(t, "a warning", func() bool { return book.warnings() == 1 })
-	files[1].Close() // enough to accept the client, and not to dial
-	waitFor(t, "the client to be accepted", func() bool { return h.statsOf(vip).Connections == 1 })
-	waitFor(t, "a dial to fail", func() bool { return h.statsOf(vip).DialErrors > 1 })
-	for _, f := range files[2:] {
-		f.Close()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
+	client := os.NewFile(uintptr(fd), "client")
+	defer client.Close()
+	timeout := syscall.NsecToTimeval(int64(patience))
+	if err := syscall.SetsockoptTimeval(fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &timeout); err != nil {
+		t.Fatal(err)
+	}
+	limit := limitDescriptors(t)
+	limit(0)
+	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: vip.Addr().As4(), Port: int(vip.Port())}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "a warning", func() bool { return book.warnings() == 1 })
+	limit(1) // enough to accept the client, and not to dial
+	waitFor(t, "the client to be accepted", func() bool { return h.statsOf(vip).Connections == 1 })
+	waitFor(t, "a dial to fail", func() bool { return h.statsOf(vip).DialErrors > 0 })
+	limit(1000)
 	if b, err := io.ReadAll(client); string(b) != "a" || err != nil {
 		t.Errorf("read %q, %v; want it to be served", b, err)
 	}
 	if n := book.warnings(); n != 1 {
 		t.Errorf("%d warnings, want one", n)
+	}
+}
+
+// limitDescriptors returns what lets this process have but n more, until the
+// end of the test. The limit is one of numbers, below which n are free.
+func limitDescriptors(t *testing.T) func(n int) {
+	t.Helper()
+	collect := debug.SetGCPercent(-1) // it closes the kernel pipes that Go keeps for others
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	set := func(n int) {
+		limit := before
+		limit.Cur = uint64(n)
+		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		set(int(before.Cur))
+		debug.SetGCPercent(collect)
+	})
+	return func(n int) {
+		set(0) // accept(2) takes one for a moment, though nobody connects
+		number := 0
+		for ; n > 0; number++ {
+			if err := syscall.Fstat(number, new(syscall.Stat_t)); err == syscall.EBADF {
+				n--
+			}
+		}
+		set(number)
 	}
 }
 

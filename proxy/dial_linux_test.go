@@ -32,14 +32,10 @@ func testLocalFailureWaitsForOthers(t *testing.T, start starter) {
 		table, err := os.ReadFile("/proc/self/net/tcp")
 		return err != nil || strings.Contains(string(table), fmt.Sprintf(" 0100007F:%04X 02 ", slow.Port())) // 02: SYN_SENT
 	})
-	files := fillDescriptors(t)
-	waitFor(t, "a dial to fail", func() bool {
-		files = append(files, openAll()...)
-		return h.statsOf(vip).DialErrors == 1
-	})
-	for _, f := range files {
-		f.Close()
-	}
+	limit := limitDescriptors(t)
+	limit(0)
+	waitFor(t, "a dial to fail", func() bool { return h.statsOf(vip).DialErrors == 1 })
+	limit(1000)
 	client.SetReadDeadline(time.Now().Add(600 * time.Millisecond))
 	if _, err := client.Read(make([]byte, 1)); !os.IsTimeout(err) || dialled.Load() != before {
 		t.Errorf("read %v, and the other backend was dialled %d times; want the slow one to be waited for", err, dialled.Load()-before)

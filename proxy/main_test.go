@@ -148,10 +148,20 @@ func ends(addrs ...netip.AddrPort) []end {
 	return list
 }
 
+// nameOf returns the name of the Service of vip.
+func nameOf(vip netip.AddrPort) string {
+	return "s" + strings.Map(func(r rune) rune {
+		if r == '.' || r == ':' || r == '[' || r == ']' {
+			return '-'
+		}
+		return r
+	}, vip.String())
+}
+
 // serve makes vip a Service with the Backends, and waits until it is served.
 func (h *harness) serve(vip netip.AddrPort, protocol corev1.Protocol, backends ...end) {
 	h.t.Helper()
-	name := fmt.Sprintf("s-%d", vip.Port())
+	name := nameOf(vip)
 	svc := registry.Services.New().(*corev1.Service)
 	svc.Namespace, svc.Name = "default", name
 	svc.Spec.ClusterIP = vip.Addr().String()
@@ -191,7 +201,7 @@ func (h *harness) remove(vip netip.AddrPort) {
 	h.t.Helper()
 	h.revision++
 	h.store.Apply(h.revision, []registry.Write{{Key: registry.Key{
-		Kind: registry.Services, Namespace: "default", Name: fmt.Sprintf("s-%d", vip.Port()),
+		Kind: registry.Services, Namespace: "default", Name: nameOf(vip),
 	}}})
 	h.wait()
 }
