@@ -39,6 +39,11 @@ const (
 	stageEnv   = "USHER_DIRECT_TEST_STAGE" // of the way into the namespace
 )
 
+// uninterrupted is the environment in which the runtime of a client sends
+// itself no signals: a call that one interrupts reports EINTR, with usher and
+// without.
+const uninterrupted = "GODEBUG=asyncpreemptoff=1"
+
 // patience is how long a test waits for what has to happen.
 const patience = 20 * time.Second
 
@@ -257,13 +262,13 @@ func (w *world) usher(args ...string) *exec.Cmd {
 // client returns the command of a client, under usher or plain.
 func (w *world) client(name string, args ...string) *exec.Cmd {
 	cmd := w.usher(append([]string{"/proc/self/exe"}, args...)...)
-	cmd.Env = append(cmd.Env, roleClient+"="+name)
+	cmd.Env = append(cmd.Env, roleClient+"="+name, uninterrupted)
 	return cmd
 }
 
 func plain(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), roleClient+"="+name, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), roleClient+"="+name, "GORACE=atexit_sleep_ms=0", uninterrupted)
 	return cmd
 }
 
