@@ -154,38 +154,6 @@ func limitDescriptors(t *testing.T) func(n int) {
 	}
 }
 
-// fillDescriptors lowers the limit of this process, for the time of the test,
-// and opens as many files as there may be.
-func fillDescriptors(t *testing.T) (files []*os.File) {
-	t.Helper()
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	low := limit
-	low.Cur = 100
-	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &low); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) })
-	if files = openAll(); len(files) < 10 {
-		t.Fatal("too many files were open before")
-	}
-	return files
-}
-
-// openAll opens as many files as there may be. Others that are not used any
-// more may be closed at any time, by the garbage collector.
-func openAll() (files []*os.File) {
-	for {
-		f, err := os.Open(os.DevNull)
-		if err != nil {
-			return files
-		}
-		files = append(files, f)
-	}
-}
-
 // TestLoopIsLoggedOnce checks that a loop does not fill the log.
 func TestLoopIsLoggedOnce(t *testing.T) { eachEngine(t, testLoopIsLoggedOnce) }
 

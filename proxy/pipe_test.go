@@ -91,8 +91,9 @@ func testResetDuringUpload(t *testing.T, start starter) {
 		<-full
 		c.SetLinger(0)
 	}))...)
-	for round := range 10 {
+	for round := range 60 {
 		c := dialTCP(t, vip)
+		c.Write(make([]byte, 1000)) // however late the rest may be
 		c.SetWriteDeadline(time.Now().Add(30 * time.Millisecond))
 		for { // until everything between here and the backend is full
 			if _, err := c.Write(make([]byte, 1<<20)); err != nil {
