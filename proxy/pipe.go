@@ -42,9 +42,8 @@ type direction struct {
 	dst, src *net.TCPConn
 	bytes    *atomic.Uint64
 
-	writing atomic.Bool   // it moves bytes, or tries to
-	ended   atomic.Bool   // the half close has been passed on, or is just being
-	over    chan struct{} // closed when err is the outcome
+	moved   uint64      // bytes of this connection
+	writing atomic.Bool // it moves bytes, or tries to
 	err     error
 }
 
@@ -57,8 +56,8 @@ var past = time.Unix(1, 0)
 
 // prepare makes p ready to run, and to be looked at by sweep.
 func (p *pipe) prepare() {
-	p.up.dst, p.up.src, p.up.over = p.backend, p.client, make(chan struct{})
-	p.down.dst, p.down.src, p.down.over = p.client, p.backend, make(chan struct{})
+	p.up.dst, p.up.src = p.backend, p.client
+	p.down.dst, p.down.src = p.client, p.backend
 	p.touch()
 }
 
@@ -89,14 +88,12 @@ func (p *pipe) run(ctx context.Context) error {
 // copy moves the bytes of one direction. At the end of the stream it passes on
 // the half close. On any error it makes the other direction end too.
 func (p *pipe) copy(d, other *direction) {
-	defer close(d.over)
 	d.err = p.move(d)
 	switch {
 	case d.err != nil:
-	case d.wasReset(other):
+	case d.wasReset():
 		d.err = os.NewSyscallError("splice", syscall.ECONNRESET)
 	default:
-		d.ended.Store(true)
 		p.touch()
 		p.half.Store(true)
 		d.err = d.dst.CloseWrite()
@@ -122,6 +119,7 @@ func (p *pipe) move(d *direction) error {
 		n, err := d.dst.ReadFrom(&io.LimitedReader{R: d.src, N: int64(min(there, chunk))})
 		d.writing.Store(false)
 		if n > 0 {
+			d.moved += uint64(n)
 			d.bytes.Add(uint64(n))
 			p.touch()
 		}
@@ -132,19 +130,12 @@ func (p *pipe) move(d *direction) error {
 }
 
 // wasReset reports whether the end of the stream is in truth a reset. The
-// kernel tells of one once, and a write of the other direction may have been
-// first to hear it: then a read finds an end.
-func (d *direction) wasReset(other *direction) bool {
-	closed := isClosed(d.src) // before ended: the other direction may end both just now
-	if !closed || other.ended.Load() || isFailed(d.src) {
-		return false // the end came in order; what a socket was not told of came after it
-	}
-	select {
-	case <-other.over: // its write has failed
-		return !errors.Is(other.err, syscall.EPIPE) // EPIPE: the end came first
-	case <-time.After(flushIdle):
-		return true
-	}
+// kernel tells of one once, and may have told the other direction, or a
+// splice(2) that kept it to itself because it had written something: then a
+// read finds an end. An end in order has a place of its own behind the bytes.
+func (d *direction) wasReset() bool {
+	got, known := received(d.src)
+	return known && got == d.moved
 }
 
 // broken makes the other direction end after d failed. When the end that d

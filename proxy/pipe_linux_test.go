@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // openFiles returns how many descriptors this process has.
@@ -79,4 +82,58 @@ func bytesRead(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestWasReset checks that an end and a reset are told from each other even when
+// another call has been told of the reset.
+func TestWasReset(t *testing.T) {
+	tests := []struct {
+		name string
+		end  func(*net.TCPConn)
+		want bool
+	}{
+		{"end", func(c *net.TCPConn) { c.Close() }, false},
+		{"half close", func(c *net.TCPConn) { c.CloseWrite() }, false},
+		{"reset", reset, true},
+		{"reset after the end", func(c *net.TCPConn) { c.CloseWrite(); reset(c) }, false},
+	}
+	for _, tt := range tests {
+		for _, text := range []string{"", "some bytes"} {
+			t.Run(fmt.Sprintf("%s after %q", tt.name, text), func(t *testing.T) {
+				dialled := make(chan struct{})
+				c := dialTCP(t, serveTCP(t, func(c *net.TCPConn) {
+					<-dialled
+					io.WriteString(c, text)
+					tt.end(c)
+				}))
+				close(dialled)
+				d := direction{src: c}
+				waitFor(t, "the end", func() bool {
+					info, err := tcpInfo(c)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return info.State != tcpEstablished
+				})
+				raw, err := c.SyscallConn()
+				if err != nil {
+					t.Fatal(err)
+				}
+				raw.Control(func(fd uintptr) { unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
+				for b := make([]byte, 4); ; {
+					n, err := c.Read(b)
+					d.moved += uint64(n)
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := d.wasReset(); got != tt.want {
+					t.Errorf("wasReset reports %v, want %v", got, tt.want)
+				}
+			})
+		}
+	}
 }

@@ -141,6 +141,16 @@ func acknowledged(c *net.TCPConn) uint64 {
 	return info.Bytes_acked
 }
 
+// received returns how much c has received in order: its bytes, and one for the
+// end of the stream.
+func received(c *net.TCPConn) (n uint64, known bool) {
+	info, err := tcpInfo(c)
+	if err != nil {
+		return 0, false
+	}
+	return info.Bytes_received, true
+}
+
 func tcpInfo(c *net.TCPConn) (info *unix.TCPInfo, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -55,10 +55,12 @@ func (w *waiter) wait() (there int, err error) {
 	return there, err
 }
 
-// isClosed, isFailed and acknowledged cannot be told.
+// isClosed, isFailed, acknowledged and received cannot be told.
 func isClosed(*net.TCPConn) bool       { return false }
 func isFailed(*net.TCPConn) bool       { return false }
 func acknowledged(*net.TCPConn) uint64 { return 0 }
+
+func received(*net.TCPConn) (n uint64, known bool) { return 0, false }
 
 // unsent cannot be told. What was written is given a moment to leave.
 func unsent(*net.TCPConn) int {
