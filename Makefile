@@ -11,7 +11,7 @@ BENCHTIME = 1s
 bench-peers: ROUNDS = 5
 bench-peers: BENCHTIME = 2s
 
-.PHONY: build run demo test race lint fuzz bench bench-peers clean
+.PHONY: build run demo test race mutants lint fuzz bench bench-peers clean
 
 build: ## the binary, bin/usher
 	go build -trimpath -ldflags '-s -w -X usher/internal/cli.version=$(VERSION)' -o bin/usher .
@@ -28,6 +28,9 @@ test: ## every test
 
 race: ## every test with the race detector; needs a C compiler
 	CGO_ENABLED=1 go test -race ./... ./testdata/bench
+
+mutants: ## breaks each promise of the data plane, one by one: the tests must notice
+	USHER_MUTANTS=1 go test -count 1 -timeout 20m -run '^TestMutants$$' ./proxy
 
 lint: ## formatting, vet on both systems, staticcheck, tidiness
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }

@@ -167,3 +167,60 @@ func testNoAnswerOfAnother(t *testing.T, start starter) {
 		}
 	}
 }
+
+// TestErrorIsTakenElsewhere checks that a reset stays one when a splice(2) was
+// told of it, and kept that to itself because it had written something.
+func TestErrorIsTakenElsewhere(t *testing.T) { overEngine(t, "loop", testErrorIsTakenElsewhere) }
+
+func testErrorIsTakenElsewhere(t *testing.T, start starter) {
+	for _, byClient := range []bool{true, false} {
+		h := start(t, Limits{})
+		vip := freePort(t, "127.96.0.5")
+		accepted := make(chan *net.TCPConn)
+		finish := make(chan struct{})
+		h.serve(vip, tcp, ends(serveTCP(t, func(c *net.TCPConn) {
+			io.CopyN(c, c, 1)
+			accepted <- c
+			<-finish
+		}))...)
+		client := dialTCP(t, vip)
+		if err := exchangeTCP(client, "x"); err != nil {
+			t.Fatal(err)
+		}
+		resets, other := client, <-accepted
+		if !byClient {
+			resets, other = other, resets
+		}
+		for _, l := range h.proxy.engine.(*loops).all {
+			l.do(func() {
+				l.conns.each(func(c *conn) {
+					reset(resets)
+					fd := c.side(!byClient).fd
+					waitFor(t, "the reset", func() bool { return l.opts.tcpState(fd) == tcpClose })
+					l.opts.takeError(fd)
+				})
+			})
+		}
+		if _, err := other.Read(make([]byte, 1)); !isReset(err) {
+			t.Errorf("by the client %v: read %v, want a reset", byClient, err)
+		}
+		close(finish)
+	}
+}
+
+// TestBulkTakesAPipe checks that much is moved by splice(2), and that nothing is
+// kept for that when it is over.
+func TestBulkTakesAPipe(t *testing.T) { overEngine(t, "loop", testBulkTakesAPipe) }
+
+func testBulkTakesAPipe(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	const size = 32 << 20
+	h.serve(vip, tcp, ends(serveTCP(t, func(c *net.TCPConn) { c.Write(make([]byte, size)) }))...)
+	c := dialTCP(t, vip)
+	pipes := &h.proxy.engine.(*loops).pipes
+	waitFor(t, "a pipe", func() bool { return pipes.Load() > 0 })
+	if n, err := io.Copy(io.Discard, c); n != size || err != nil {
+		t.Errorf("read %d bytes, then %v", n, err)
+	}
+}

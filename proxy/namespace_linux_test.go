@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -78,7 +77,42 @@ func testPorts(t *testing.T, start starter) {
 	full, free := serveTCP(t, echo), serveTCP(t, echo)
 	vip := netip.MustParseAddrPort("127.96.0.5:8080")
 	h.serve(vip, tcp, ends(full, free)...)
-	const first, n = 50000, 10
+	const n = 10
+	takePorts(t, full, n)
+	for i := range n / 2 {
+		if err := echoOnce(vip); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}
+
+// TestMoreSources checks that the one Backend there is can be reached when every
+// port from the usual source to it is taken.
+func TestMoreSources(t *testing.T) {
+	if inNamespace(t) {
+		overEngine(t, "loop", testMoreSources)
+	}
+}
+
+func testMoreSources(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	full := serveTCP(t, echo)
+	vip := netip.MustParseAddrPort("127.96.0.5:8080")
+	h.serve(vip, tcp, ends(full)...)
+	const n = 10
+	takePorts(t, full, n)
+	for i := range n / 2 {
+		if err := echoOnce(vip); err != nil {
+			t.Errorf("connection %d: %v", i, err)
+		}
+	}
+}
+
+// takePorts leaves this host n ports to connect from, and takes them for a
+// destination until the end of the test.
+func takePorts(t *testing.T, to netip.AddrPort, n int) {
+	t.Helper()
+	const first = 50000
 	sysctl := "/proc/sys/net/ipv4/ip_local_port_range"
 	usual, err := os.ReadFile(sysctl)
 	if err != nil {
@@ -87,20 +121,13 @@ func testPorts(t *testing.T, start starter) {
 	if err := os.WriteFile(sysctl, fmt.Appendf(nil, "%d %d", first, first+n-1), 0); err != nil {
 		t.Skipf("SKIP: the range of ports cannot be set: %v", err)
 	}
-	defer os.WriteFile(sysctl, usual, 0)
+	t.Cleanup(func() { os.WriteFile(sysctl, usual, 0) })
 	for i := range n {
-		c, err := net.Dial("tcp4", full.String())
+		c, err := net.Dial("tcp4", to.String())
 		if err != nil {
 			t.Fatalf("connection %d to a backend: %v", i, err)
 		}
-		defer c.Close()
-	}
-	for i := range n / 2 {
-		c := dialTCP(t, vip)
-		io.WriteString(c, "x")
-		if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
-			t.Errorf("connection %d: %v", i, err)
-		}
+		t.Cleanup(func() { c.Close() })
 	}
 }
 
