@@ -264,10 +264,13 @@ func testChurn(t *testing.T, start starter) {
 	vip := freePort(t, "127.96.0.5")
 	var backends []netip.AddrPort
 	for range 6 {
-		backends = append(backends, serveTCP(t, echo))
+		backends = append(backends, serveTCP(t, func(c *net.TCPConn) {
+			c.SetDeadline(time.Time{}) // as long as it takes
+			echo(c)
+		}))
 	}
 	h.serve(vip, tcp, ends(backends...)...)
-	lasting := make([]*net.TCPConn, 20)
+	lasting := make([]*net.TCPConn, min(soak(t, 20), 500))
 	for i := range lasting {
 		lasting[i] = dialTCP(t, vip)
 	}
