@@ -47,6 +47,8 @@ type DNS struct {
 
 	EndpointPodNames bool // endpoints are named after their Pods
 	Autopath         bool // Pods are answered along their search list
+
+	RebindDomains []string // whose names may have addresses of Services
 }
 
 // Etcd says where an external etcd cluster is. Without Endpoints an embedded
@@ -76,6 +78,7 @@ type keys struct {
 		Pods             string
 		EndpointPodNames bool
 		Autopath         bool
+		RebindDomains    []string
 	}
 	Proxy struct{ Engine string }
 	Log   struct{ Level string }
@@ -193,6 +196,13 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 
 func (k *keys) parseDNS() (DNS, error) {
 	d := DNS{Pods: k.DNS.Pods, EndpointPodNames: k.DNS.EndpointPodNames, Autopath: k.DNS.Autopath}
+	for _, s := range k.DNS.RebindDomains {
+		s = strings.ToLower(strings.Trim(s, "."))
+		if msgs := validation.IsDNS1123Subdomain(s); len(msgs) > 0 {
+			return DNS{}, fmt.Errorf("dns.rebindDomains %q: %s", s, strings.Join(msgs, "; "))
+		}
+		d.RebindDomains = append(d.RebindDomains, s)
+	}
 	for _, s := range k.DNS.Upstreams {
 		addr, err := parseServer(s)
 		if err != nil {

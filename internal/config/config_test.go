@@ -81,13 +81,14 @@ func TestPrecedence(t *testing.T) {
 
 func TestDNS(t *testing.T) {
 	c, err := load(t, "dns: {upstreams: [192.0.2.1, '[2001:db8::1]:5353'], pods: insecure, endpointPodNames: true}",
-		map[string]string{"USHER_DNS_AUTOPATH": "true"}, nil)
+		map[string]string{"USHER_DNS_AUTOPATH": "true", "USHER_DNS_REBINDDOMAINS": "nip.io,.Example.org."}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := DNS{
 		Upstreams: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("[2001:db8::1]:5353")},
 		Pods:      "insecure", EndpointPodNames: true, Autopath: true,
+		RebindDomains: []string{"nip.io", "example.org"},
 	}
 	if diff := cmp.Diff(want, c.DNS, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("dns (-want +got):\n%s", diff)
@@ -112,6 +113,7 @@ func TestErrors(t *testing.T) {
 		{"level", "log: {level: loud}", "debug, info, warn or error"},
 		{"upstream", "dns: {upstreams: [example.org]}", "dns.upstreams"},
 		{"pods", "dns: {pods: some}", `dns.pods "some": disabled, insecure or verified`},
+		{"rebind domain", "dns: {rebindDomains: [10.96.0.0/16]}", "dns.rebindDomains \"10.96.0.0/16\""},
 		{"domain", "clusterDomain: a_b", "clusterDomain"},
 	}
 	for _, tt := range tests {

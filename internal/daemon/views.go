@@ -67,6 +67,14 @@ func (d *daemon) listen(key registry.FrontendKey) []proxy.ListenAddr {
 	return list
 }
 
+// isService reports whether an address is in the range of a View.
+func (d *daemon) isService(addr netip.Addr) bool {
+	return slices.ContainsFunc(d.views, func(v *vip.View) bool {
+		_, ok := v.ClusterIP(addr)
+		return ok
+	})
+}
+
 // localAddresses returns where a Frontend can be reached other than by its
 // ClusterIP.
 func (d *daemon) localAddresses(key registry.FrontendKey) []netip.AddrPort {

@@ -22,8 +22,8 @@
 //     for a name that nobody can have must not hang.
 //
 // What upstreams say is remembered for a little while (cache.go), a "no" for no
-// more than a second. The package does no zone transfers, no dynamic updates
-// and no DNSSEC.
+// more than a second, and has no addresses of Services in it (rebind.go). The
+// package does no zone transfers, no dynamic updates and no DNSSEC.
 package dns
 
 import (
@@ -68,6 +68,12 @@ type Options struct {
 	// and is called for each query forwarded. If nil, or when it returns none,
 	// those names do not exist.
 	Upstreams func() []netip.AddrPort
+
+	// IsService reports whether an address is one that Services have in a View.
+	// Those are taken out of what upstreams say, but for names in and below
+	// RebindDomains. If nil, no address is.
+	IsService     func(netip.Addr) bool
+	RebindDomains []string
 
 	// Autopath answers Pods along their search list, of which Search returns
 	// the domains of the host. If Search is nil, it has none.
@@ -123,6 +129,7 @@ type Server struct {
 	store   *registry.Store
 	zone    *zone
 	forward *forwarder
+	rebind  *rebindFilter
 	limit   limiter
 
 	autopath bool
@@ -140,6 +147,7 @@ func New(o Options) *Server {
 	s := &Server{
 		store:     o.Store,
 		zone:      newZone(o),
+		rebind:    newRebindFilter(o),
 		autopath:  o.Autopath,
 		search:    o.Search,
 		log:       o.Log,

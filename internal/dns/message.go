@@ -166,6 +166,10 @@ func (r *responder) forwardTo(reply, req *dns.Msg, question dns.Question) {
 	case err != nil:
 		reply.Rcode = dns.RcodeServerFailure
 	default:
+		if addr := r.rebind.clean(question.Name, theirs); addr.IsValid() && r.rebind.loud() {
+			r.log.Warn("took the address of a Service out of a DNS answer: it looks like DNS rebinding; dns.rebindDomains permits it",
+				"view", r.view.Name, "name", question.Name, "address", addr)
+		}
 		copyAnswer(reply, theirs)
 		reply.Authoritative = theirs.Authoritative
 		reply.AuthenticatedData = theirs.AuthenticatedData
