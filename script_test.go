@@ -397,8 +397,8 @@ func cmdUDP(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdDig asks a nameserver and prints the rcode and the answers: dig SERVER
-// NAME TYPE [tcp].
+// cmdDig asks a nameserver and prints the rcode, with "truncated" beside it
+// when the answer is, and the answers: dig SERVER NAME TYPE [tcp].
 func cmdDig(ts *testscript.TestScript, neg bool, args []string) {
 	m := new(dns.Msg)
 	m.SetQuestion(dns.Fqdn(args[1]), dns.StringToType[args[2]])
@@ -408,7 +408,11 @@ func cmdDig(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	in, _, err := client.Exchange(m, args[0])
 	ts.Check(err)
-	fmt.Fprintln(ts.Stdout(), dns.RcodeToString[in.Rcode])
+	rcode := dns.RcodeToString[in.Rcode]
+	if in.Truncated {
+		rcode += " truncated"
+	}
+	fmt.Fprintln(ts.Stdout(), rcode)
 	var lines []string
 	for _, rr := range slices.Concat(in.Answer, in.Ns, in.Extra) {
 		lines = append(lines, strings.Join(strings.Fields(rr.String()), " "))

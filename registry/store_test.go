@@ -422,3 +422,27 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// TestBackendNode checks that a Backend says on which node it is: that of its
+// endpoint, or of its Pod.
+func TestBackendNode(t *testing.T) {
+	s := NewStore()
+	s.Replace(1, objects(t, 1, payment+"\n---\n"+strings.Replace(pod("a", "10.1.0.5", ""), "spec: {", "spec: {nodeName: laptop, ", 1)+`
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: one, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
+addressType: IPv4
+ports: [{port: 3001}]
+endpoints: [{addresses: [127.0.0.1], nodeName: desktop}, {addresses: [127.0.0.2]}]`))
+	got := make(map[string]string)
+	for f := range s.Snapshot().Frontends() {
+		for _, b := range f.Backends {
+			got[b.Address.String()] = b.Node
+		}
+	}
+	want := map[string]string{"10.1.0.5:8080": "laptop", "127.0.0.1:3001": "desktop", "127.0.0.2:3001": ""}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+}

@@ -299,6 +299,24 @@ func TestForwardSharesQueriesUnderWay(t *testing.T) {
 	}
 }
 
+// One more query than are forwarded at once gets its answer, which is that
+// there is none, without waiting.
+func TestForwardsAreBounded(t *testing.T) {
+	s, server := forwarding(t, upstream(t, says(t, exampleA)))
+	if maxForwards != 1000 {
+		t.Errorf("%d queries are forwarded at once, want 1000 (max_concurrent)", maxForwards)
+	}
+	for range maxForwards {
+		s.forward.slots <- struct{}{}
+	}
+	wantRcode(t, ask(t, server, "www.example.com. A"), dns.RcodeServerFailure)
+	if got := s.Stats().ForwardRefused; got != 1 {
+		t.Errorf("%d queries counted as refused, want 1", got)
+	}
+	<-s.forward.slots
+	wantAnswer(t, ask(t, server, "www.example.com. A"), exampleA)
+}
+
 // waitFor polls until cond holds.
 func waitFor(t *testing.T, cond func() bool) {
 	t.Helper()

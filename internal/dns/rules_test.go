@@ -78,6 +78,7 @@ var ruleRows = []row{
 		Extra: `172-20-1-1.rollout.shop.svc.cluster.local. 5 IN A 172.20.1.1
 			172-20-1-2.rollout.shop.svc.cluster.local. 5 IN A 172.20.1.2`,
 	},
+	{Question: "bogus.nope.shop.svc.cluster.local. A", Rcode: absent, Ns: soa("cluster.local.")},
 	{Question: "twin" + nodes + " AAAA", Ns: soa("cluster.local.")},
 	{Question: "six" + nodes + " A", Ns: soa("cluster.local.")},
 	{Question: "six" + nodes + " AAAA", Answer: "six" + nodes + " 5 IN AAAA fd00:20::2"},
@@ -90,6 +91,11 @@ var ruleRows = []row{
 		Extra:    "web.shop.svc.cluster.local. 5 IN A 10.96.1.1",
 	},
 	{Question: "idle.shop.svc.cluster.local. A", Answer: "idle.shop.svc.cluster.local. 5 IN A 10.96.1.2"},
+	{
+		Question: "idle.shop.svc.cluster.local. SRV",
+		Answer:   "idle.shop.svc.cluster.local. 5 IN SRV 0 100 80 idle.shop.svc.cluster.local.",
+		Extra:    "idle.shop.svc.cluster.local. 5 IN A 10.96.1.2",
+	},
 	{
 		Question: "_http._tcp.idle.shop.svc.cluster.local. SRV",
 		Answer:   "_http._tcp.idle.shop.svc.cluster.local. 5 IN SRV 0 100 80 idle.shop.svc.cluster.local.",
