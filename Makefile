@@ -11,7 +11,7 @@ BENCHTIME = 1s
 bench-peers: ROUNDS = 5
 bench-peers: BENCHTIME = 2s
 
-.PHONY: build run demo test race mutants lint fuzz bench bench-peers clean
+.PHONY: build run demo test conformance race mutants lint fuzz bench bench-peers clean
 
 build: ## the binary, bin/usher
 	go build -trimpath -ldflags '-s -w -X usher/internal/cli.version=$(VERSION)' -o bin/usher .
@@ -24,17 +24,20 @@ demo: build ## the whole story, in namespaces of its own
 	testdata/demo/demo.sh bin/usher bin/demo
 
 test: ## every test
-	go test ./... ./testdata/bench
+	go test ./... ./testdata/bench ./testdata/conformance
+
+conformance: ## the tests of docs/conformance.md, row by row
+	go run ./testdata/conformance
 
 race: ## every test with the race detector; needs a C compiler
-	CGO_ENABLED=1 go test -race ./... ./testdata/bench
+	CGO_ENABLED=1 go test -race ./... ./testdata/bench ./testdata/conformance
 
 mutants: ## breaks each promise of the data plane, one by one: the tests must notice
 	USHER_MUTANTS=1 go test -count 1 -timeout 20m -run '^TestMutants$$' ./proxy
 
 lint: ## formatting, vet on both systems, staticcheck, tidiness
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt-ed:'; gofmt -l .; exit 1; }
-	go vet ./... ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup ./testdata/bench
+	go vet ./... ./testdata/payment ./testdata/clients/paymentclient ./testdata/demo/lookup ./testdata/bench ./testdata/conformance
 	GOOS=darwin go vet ./...
 	go fix -diff ./...
 	go mod tidy -diff
