@@ -65,6 +65,9 @@ func (p *Proxy) fail(f *frontend, at ListenAddr, err error) {
 	now, was := f.failed[at], error(nil)
 	if now == nil {
 		now = &failure{frontend: f, at: at, wait: minListenRetry}
+		if f.failed == nil {
+			f.failed = make(map[ListenAddr]*failure)
+		}
 		f.failed[at] = now
 		heap.Push(&p.failures, now)
 		s := f.socket(at)

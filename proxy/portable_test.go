@@ -19,7 +19,7 @@ func startPortable(t *testing.T, limits Limits) (*harness, *portable) {
 // listenerOf returns the listener at vip.
 func (h *harness) listenerOf(vip ListenAddr) listener {
 	for _, f := range h.proxy.frontends {
-		if l := f.open[vip]; l != nil {
+		if l := f.open.get(vip); l != nil {
 			return l
 		}
 	}

@@ -25,8 +25,27 @@ type frontend struct {
 
 	// These belong to the goroutine of Run. An address that is wanted is in one
 	// of them.
-	open   map[ListenAddr]listener
-	failed map[ListenAddr]*failure
+	open   listeners
+	failed map[ListenAddr]*failure // nil at first
+}
+
+// listeners are those that a Frontend has open: one a View, so that a list is
+// smaller than a map, of which there would be one for each Service.
+type listeners []opened
+
+type opened struct {
+	at ListenAddr
+	listener
+}
+
+// get returns the listener at an address, or nil.
+func (ls listeners) get(at ListenAddr) listener {
+	for _, o := range ls {
+		if o.at == at {
+			return o.listener
+		}
+	}
+	return nil
 }
 
 // A socket is what one listener alone can have.
@@ -176,7 +195,6 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 	if f == nil {
 		f = &frontend{
 			picker: new(balancer.RoundRobin), parts: make([]counters, p.engine.shards()),
-			open: make(map[ListenAddr]listener), failed: make(map[ListenAddr]*failure),
 		}
 		f.now.Store(want)
 		p.set(key, f)
@@ -194,7 +212,7 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 	}
 	p.keep(f, addresses)
 	for _, at := range addresses {
-		if f.open[at] == nil && f.failed[at] == nil {
+		if f.open.get(at) == nil && f.failed[at] == nil {
 			missing = append(missing, place{f, at})
 		}
 	}
@@ -210,12 +228,12 @@ func (p *Proxy) keep(f *frontend, addresses []ListenAddr) {
 			p.forget(x)
 		}
 	}
-	for at, l := range f.open {
-		if !slices.Contains(addresses, at) {
-			p.closeListener(f, at)
-		} else if err := l.update(f.now.Load()); err != nil {
-			p.closeListener(f, at)
-			p.fail(f, at, err)
+	for _, o := range slices.Clone(f.open) { // closeListener takes out
+		if !slices.Contains(addresses, o.at) {
+			p.closeListener(f, o)
+		} else if err := o.update(f.now.Load()); err != nil {
+			p.closeListener(f, o)
+			p.fail(f, o.at, err)
 		}
 	}
 }
@@ -244,25 +262,25 @@ func (p *Proxy) listen(f *frontend, at ListenAddr) {
 	}
 	p.own.add(at.AddrPort, 1)
 	p.held[f.socket(at)] = f
-	f.open[at] = l
+	f.open = append(f.open, opened{at, l})
 	if x := f.failed[at]; x != nil {
 		p.forget(x)
 	}
 }
 
-func (p *Proxy) closeListener(f *frontend, at ListenAddr) {
-	f.open[at].close()
-	delete(f.open, at)
-	p.own.add(at.AddrPort, -1)
-	s := f.socket(at)
+func (p *Proxy) closeListener(f *frontend, o opened) {
+	o.close()
+	f.open = slices.DeleteFunc(f.open, func(other opened) bool { return other.at == o.at })
+	p.own.add(o.at.AddrPort, -1)
+	s := f.socket(o.at)
 	delete(p.held, s)
 	p.freed = append(p.freed, p.waiting[s]...)
 }
 
 func (p *Proxy) closeAll() {
 	for _, f := range p.frontends {
-		for at := range f.open {
-			p.closeListener(f, at)
+		for _, o := range slices.Clone(f.open) {
+			p.closeListener(f, o)
 		}
 	}
 }
