@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	yamlv3 "go.yaml.in/yaml/v3"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kjson "sigs.k8s.io/json"
@@ -51,6 +53,9 @@ func Decode(key Key, value []byte, revision int64) (obj Object, err error) {
 		return nil, fmt.Errorf("decode %s: %w", key, errs.ToAggregate())
 	}
 	obj.SetResourceVersion(strconv.FormatInt(revision, 10))
+	if s, ok := obj.(*discoveryv1.EndpointSlice); ok {
+		s.Endpoints = slices.Clone(s.Endpoints) // it was grown by doubling, and is kept
+	}
 	return obj, nil
 }
 

@@ -168,7 +168,11 @@ func (x manyIndexer[T]) FromObject(row any) (bool, [][]byte, error) {
 func (manyIndexer[T]) FromArgs(args ...any) ([]byte, error) { return fromArgs(args) }
 
 // term ends a value, so that none is the prefix of another.
-func term(v string) []byte { return append([]byte(v), 0) }
+func term(v string) []byte {
+	b := make([]byte, len(v)+1)
+	copy(b, v)
+	return b
+}
 
 func fromArgs(args []any) ([]byte, error) {
 	if len(args) != 1 {
