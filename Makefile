@@ -44,9 +44,9 @@ lint: ## formatting, vet on both systems, staticcheck, tidiness
 	$(TOOL) staticcheck ./...
 
 fuzz: ## each fuzz target for FUZZTIME
-	@for target in $$(grep -rhoE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sed 's/func //' | sort -u); do \
-	  dir=$$(dirname $$(grep -rlE --include='*_test.go' "^func $$target\(" . | head -n 1)); \
-	  echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$dir || exit 1; \
+	@grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' . | sort | while IFS=: read -r file func; do \
+	  dir=$$(dirname "$$file") target=$${func#func }; \
+	  echo "$$dir $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null || exit 1; \
 	done
 
 bench: build ## the benchmarks: of the whole program, of its parts, and beside its peers
