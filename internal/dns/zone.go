@@ -335,10 +335,21 @@ func addressType(addr netip.Addr) uint16 {
 
 func addressRecord(name string, addr netip.Addr) dns.RR {
 	h := dns.RR_Header{Name: name, Rrtype: addressType(addr), Class: dns.ClassINET, Ttl: ttl}
+	// The record and its address in one allocation: most answers are one such.
 	if addr.Is4() {
-		return &dns.A{Hdr: h, A: addr.AsSlice()}
+		r := &struct {
+			dns.A
+			raw [4]byte
+		}{dns.A{Hdr: h}, addr.As4()}
+		r.A.A = r.raw[:]
+		return &r.A
 	}
-	return &dns.AAAA{Hdr: h, AAAA: addr.AsSlice()}
+	r := &struct {
+		dns.AAAA
+		raw [16]byte
+	}{dns.AAAA{Hdr: h}, addr.As16()}
+	r.AAAA.AAAA = r.raw[:]
+	return &r.AAAA
 }
 
 // serviceDomain returns the name of a Service.
