@@ -136,9 +136,13 @@ func (r *running) residentMB(b *testing.B) float64 {
 }
 
 // median returns the middle of durations in milliseconds.
-func median(list []time.Duration) float64 {
+func median(list []time.Duration) float64 { return percentile(list, 50) }
+
+// percentile returns what so many in a hundred durations are below, in
+// milliseconds.
+func percentile(list []time.Duration, of int) float64 {
 	slices.Sort(list)
-	return float64(list[len(list)/2].Microseconds()) / 1000
+	return float64(list[len(list)*of/100].Microseconds()) / 1000
 }
 
 func newBenchService(i int) *corev1.Service {

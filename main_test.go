@@ -75,6 +75,7 @@ func TestScripts(t *testing.T) {
 			"etcdput":  cmdEtcdPut,
 
 			"hundred":   cmdHundred,
+			"rolling":   cmdRolling,
 			"http":      cmdHTTP,
 			"readtoken": cmdReadToken,
 			"watching":  cmdWatching,
