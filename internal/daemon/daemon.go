@@ -162,6 +162,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	run("repair", d.repair)
 	run("events", d.events.Run)
 	run("conditions", d.reports.run)
+	run("memory", d.returnMemory)
 	return g.Wait()
 }
 
