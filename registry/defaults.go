@@ -85,6 +85,7 @@ func defaultPod(pod *corev1.Pod) {
 			for j := range containers[i].Ports {
 				setDefault(&containers[i].Ports[j].Protocol, corev1.ProtocolTCP)
 			}
+			defaultProbes(&containers[i])
 		}
 	}
 	setDefault(&pod.Status.Phase, corev1.PodPending)

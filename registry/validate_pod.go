@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// validatePod checks what usher uses of a Pod: its containers' names and
-// ports, and its addresses.
+// validatePod checks what usher uses of a Pod: its containers' names, ports and
+// probes, and its addresses.
 func validatePod(pod *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
 	var errs field.ErrorList
@@ -20,6 +20,7 @@ func validatePod(pod *corev1.Pod) field.ErrorList {
 	names := make(map[string]bool)
 	errs = append(errs, validateContainers(path.Child("initContainers"), pod.Spec.InitContainers, names)...)
 	errs = append(errs, validateContainers(path.Child("containers"), pod.Spec.Containers, names)...)
+	errs = append(errs, validateProbes(path, &pod.Spec)...)
 	if n := pod.Spec.NodeName; n != "" {
 		errs = append(errs, invalid(path.Child("nodeName"), n, apivalidation.NameIsDNSSubdomain(n, false))...)
 	}
