@@ -60,6 +60,13 @@ func validateProbes(path *field.Path, spec *corev1.PodSpec) field.ErrorList {
 	return errs
 }
 
+// ValidateReadiness checks the readinessProbe of a container that is not in a
+// Pod yet, and fills in what it leaves open.
+func ValidateReadiness(path *field.Path, c *corev1.Container) field.ErrorList {
+	defaultProbes(c)
+	return validateProbe(path, namedProbe{"readinessProbe", c.ReadinessProbe})
+}
+
 func validateProbe(path *field.Path, p namedProbe) field.ErrorList {
 	if p.Probe == nil {
 		return nil

@@ -17,6 +17,7 @@ type API interface {
 	Leaser
 	Get(ctx context.Context, key registry.Key) (registry.Object, error)
 	Create(ctx context.Context, obj registry.Object) (registry.Object, error)
+	Update(ctx context.Context, obj registry.Object) (registry.Object, error)
 	UpdateStatus(ctx context.Context, obj registry.Object) (registry.Object, error)
 	Delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) error
 	// Watch follows the objects of a Kind in a namespace. It has begun when
@@ -69,6 +70,7 @@ func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 		stdout: &lockedWriter{w: a.Stdout},
 		stderr: &lockedWriter{w: a.Stderr},
 		over:   make(chan struct{}),
+		slots:  make(chan struct{}, maxProbes),
 	}
 	var err error
 	if len(a.Watchdog) > 0 {

@@ -3,6 +3,8 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"usher/registry"
 )
@@ -333,6 +336,9 @@ func TestRunRefuses(t *testing.T) {
 		"a label": {Workload{Labels: map[string]string{"app": "a b"}, Command: program("exit", "0")},
 			`labels: Invalid value: "a b": a valid label must be`},
 		"replicas": {Workload{Replicas: 1001, Command: program("exit", "0")}, "replicas: Invalid value: 1001: must be between 1 and 1000, inclusive"},
+		"a probe":  {Workload{Readiness: &corev1.Probe{PeriodSeconds: -1}, Command: program("exit", "0")}, "readinessProbe: Required value: must specify a handler type"},
+		"a probe's port": {Workload{Readiness: &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("http")}}},
+			Command: program("exit", "0")}, `readinessProbe.tcpSocket.port: Not found: "http"`},
 		"ports": {Workload{Ports: []corev1.ContainerPort{{ContainerPort: 80, Protocol: "TCP"}, {ContainerPort: 80, Protocol: "TCP"}},
 			Command: program("exit", "0")}, "ports[1].containerPort: Duplicate value: 80"},
 		"port names": {Workload{Ports: []corev1.ContainerPort{{Name: "a", ContainerPort: 80}, {Name: "a", ContainerPort: 81}},
@@ -353,4 +359,32 @@ func TestRunRefuses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A readinessProbe decides alone, its failures are Events, and the Pod carries
+// it.
+func TestRunReadinessProbe(t *testing.T) {
+	flag := filepath.Join(t.TempDir(), "ready")
+	r := start(t, Workload{
+		Ports: []corev1.ContainerPort{tcpPort(t)}, Command: program("idle"), // it never listens
+		Readiness: &corev1.Probe{
+			ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"/bin/sh", "-c", "echo $POD_NAME waits; test -e " + flag}}},
+			PeriodSeconds: 1, FailureThreshold: 1, TimeoutSeconds: 30,
+		},
+	})
+	r.await(t, 1, "event payment-0 x1 Unhealthy: Readiness probe failed: payment-0 waits")
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, 1, "status payment-0 Running ready=true")
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	r.await(t, 2, "status payment-0 Running ready=false")
+	r.await(t, 1, "pod/payment-0 not ready: Readiness probe failed: payment-0 waits")
+	if p := r.pod("payment-0").Spec.Containers[0].ReadinessProbe; p == nil || p.Exec == nil || p.SuccessThreshold != 1 {
+		t.Errorf("the Pod has the probe %+v", p)
+	}
+	r.stop()
+	r.wait(t, 0)
 }

@@ -29,6 +29,7 @@ type fakeAPI struct {
 	down     bool
 	mute     int // Creates to come whose answer gets lost
 	pods     map[registry.Key]*corev1.Pod
+	events   map[registry.Key]*corev1.Event
 	leases   map[string]bool
 	count    int // of names, UIDs and addresses given
 	log      []string
@@ -39,6 +40,7 @@ type fakeAPI struct {
 func newFakeAPI() *fakeAPI {
 	return &fakeAPI{
 		pods:    make(map[registry.Key]*corev1.Pod),
+		events:  make(map[registry.Key]*corev1.Event),
 		leases:  make(map[string]bool),
 		changed: make(chan struct{}),
 	}
@@ -142,6 +144,9 @@ func (f *fakeAPI) Get(_ context.Context, key registry.Key) (registry.Object, err
 	if pod := f.pods[key]; pod != nil {
 		return pod.DeepCopy(), nil
 	}
+	if ev := f.events[key]; ev != nil {
+		return ev.DeepCopy(), nil
+	}
 	return nil, apierrors.NewNotFound(key.Kind.GroupResource(), key.Name)
 }
 
@@ -150,7 +155,14 @@ func (f *fakeAPI) Create(_ context.Context, obj registry.Object) (registry.Objec
 		return nil, err
 	}
 	defer f.mu.Unlock()
-	key, pod := registry.KeyOf(obj), obj.(*corev1.Pod).DeepCopy()
+	key := registry.KeyOf(obj)
+	if ev, ok := obj.(*corev1.Event); ok {
+		if f.events[key] != nil {
+			return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
+		}
+		return f.putEventLocked(ev), nil
+	}
+	pod := obj.(*corev1.Pod).DeepCopy()
 	if f.pods[key] != nil {
 		return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
 	}
@@ -171,6 +183,22 @@ func (f *fakeAPI) Create(_ context.Context, obj registry.Object) (registry.Objec
 		return nil, errDown
 	}
 	return pod.DeepCopy(), nil
+}
+
+// putEventLocked writes an Event and logs its first line.
+func (f *fakeAPI) putEventLocked(ev *corev1.Event) *corev1.Event {
+	f.events[registry.KeyOf(ev)] = ev.DeepCopy()
+	f.noteLocked("event %s x%d %s: %s", ev.InvolvedObject.Name, ev.Count, ev.Reason, strings.SplitN(ev.Message, "\n", 2)[0])
+	return ev
+}
+
+// Update writes an Event: nothing else of the agent's is written whole.
+func (f *fakeAPI) Update(_ context.Context, obj registry.Object) (registry.Object, error) {
+	if err := f.begin(); err != nil {
+		return nil, err
+	}
+	defer f.mu.Unlock()
+	return f.putEventLocked(obj.(*corev1.Event)), nil
 }
 
 func (f *fakeAPI) UpdateStatus(_ context.Context, obj registry.Object) (registry.Object, error) {

@@ -24,6 +24,7 @@ type group struct {
 	lease          *lease
 	replicas       []*replica
 	over           chan struct{} // closed once every process has ended
+	slots          chan struct{} // has an element for each readiness probe under way
 
 	mu   sync.Mutex
 	code int // guarded by mu; the first exit code that is not 0

@@ -41,6 +41,9 @@ type replica struct {
 	status  corev1.PodStatus // what the Pod's status is to be
 	renewed <-chan struct{}  // closed when the Pod needs another lease
 	check   *probe
+	prober  *prober // nil when the Pod has no readinessProbe
+	events  *eventLog
+	environ []string // of the process
 	process *process
 	news    string // to be said once the status is written
 	told    string // the last error that was said
@@ -83,13 +86,20 @@ func (r *replica) start(ctx context.Context, command []string) (err error) {
 	if r.check, err = newProbe(r.pod); err != nil {
 		return err
 	}
+	if r.prober, err = newProber(r.pod, r.check, r.runProbe); err != nil {
+		return err
+	}
+	r.events = newEventLog(r.API, r.pod, r.NodeName)
+	if r.prober != nil {
+		r.prober.slots, r.prober.tell = r.slots, r.events.warn
+	}
 	for _, target := range r.check.before(ctx) {
 		r.say("pod/%s: %v", r.name, foreignError{target})
 	}
 	r.status = newStatus(r.pod)
 	stdout, stderr := r.output(r.name)
-	env := slices.Concat(r.Environ, environment(r.pod))
-	if r.process, err = startProcess(command, env, stdout, stderr, r.watchdog); err != nil {
+	r.environ = slices.Concat(r.Environ, environment(r.pod))
+	if r.process, err = startProcess(command, r.environ, stdout, stderr, r.watchdog); err != nil {
 		r.process = nil
 		return err
 	}
@@ -107,16 +117,27 @@ func (r *replica) run(ctx context.Context) {
 	turns := make(chan error)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		r.check.run(ctx, func(err error) {
+		r.watchReadiness(ctx, func(err error) {
 			select {
 			case turns <- err:
 			case <-ctx.Done():
 			}
 		})
 	})
+	wg.Go(func() { r.events.run(ctx) })
 	defer wg.Wait()
 	defer stop()
 	r.serve(ctx, turns)
+}
+
+// watchReadiness reports how the process turns, by the Pod's readinessProbe or,
+// without one, by whether it listens.
+func (r *replica) watchReadiness(ctx context.Context, report func(error)) {
+	if r.prober != nil {
+		r.prober.run(ctx, report)
+		return
+	}
+	r.check.run(ctx, report)
 }
 
 // serve is run's loop: whatever happens, it compares what is with what should
@@ -260,6 +281,9 @@ func (r *replica) turn(err error) {
 	r.news = fmt.Sprintf("ready (%s)", r.address())
 	if err != nil {
 		r.news = fmt.Sprintf("not ready: %v", err)
+		if r.prober != nil {
+			r.news = fmt.Sprintf("not ready: Readiness probe failed: %v", err)
+		}
 	}
 }
 
@@ -275,6 +299,12 @@ func (r *replica) address() string {
 
 // sayWhereToListen helps with a program that does not look at HOST and PORT.
 func (r *replica) sayWhereToListen() {
+	if r.prober != nil {
+		if failed := r.prober.failed.Load(); failed != nil {
+			r.say("pod/%s not ready: Readiness probe failed: %s", r.name, *failed)
+		}
+		return
+	}
 	if foreign := r.check.foreign.Load(); foreign != nil {
 		r.say("pod/%s not ready: %v; the program finds its address in $HOST and $PORT", r.name, foreign)
 		return

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
@@ -34,6 +35,10 @@ type Workload struct {
 	Replicas  int
 	Command   []string // the program and its arguments
 
+	// Readiness says when a Pod is ready. If nil, it is while its process
+	// accepts connections on its TCP ports.
+	Readiness *corev1.Probe
+
 	// Grace is the time from SIGTERM to SIGKILL, in whole seconds. If zero,
 	// Kubernetes' 30 s.
 	Grace time.Duration
@@ -57,7 +62,33 @@ func (w Workload) Validate() error {
 		errs = append(errs, field.Required(field.NewPath("command"), ""))
 	}
 	errs = append(errs, validatePorts(w.Ports)...)
+	if w.Readiness != nil {
+		errs = append(errs, w.validateReadiness(field.NewPath("readinessProbe"))...)
+	}
 	return errs.ToAggregate()
+}
+
+// validateReadiness checks the probe, and that there is a port of the name that
+// it has for one.
+func (w Workload) validateReadiness(path *field.Path) field.ErrorList {
+	c := corev1.Container{Ports: w.Ports, ReadinessProbe: w.Readiness.DeepCopy()}
+	errs := registry.ValidateReadiness(path, &c)
+	if len(errs) > 0 {
+		return errs
+	}
+	var port intstr.IntOrString
+	switch p := c.ReadinessProbe; {
+	case p.HTTPGet != nil:
+		port, path = p.HTTPGet.Port, path.Child("httpGet", "port")
+	case p.TCPSocket != nil:
+		port, path = p.TCPSocket.Port, path.Child("tcpSocket", "port")
+	default:
+		return nil
+	}
+	if registry.ProbePort(port, &c) == 0 {
+		errs = append(errs, field.NotFound(path, port.String()))
+	}
+	return errs
 }
 
 func validatePorts(ports []corev1.ContainerPort) field.ErrorList {
@@ -99,7 +130,7 @@ func (w Workload) pod(i int, nodeName string) *corev1.Pod {
 		RestartPolicy:                 corev1.RestartPolicyNever,
 		TerminationGracePeriodSeconds: new(int64(cmp.Or(w.Grace, corev1.DefaultTerminationGracePeriodSeconds*time.Second) / time.Second)),
 		Containers: []corev1.Container{{
-			Name: w.Name, Image: image, Command: w.Command, Ports: w.Ports,
+			Name: w.Name, Image: image, Command: w.Command, Ports: w.Ports, ReadinessProbe: w.Readiness.DeepCopy(),
 		}},
 	}
 	return pod
