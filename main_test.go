@@ -17,7 +17,7 @@ import (
 // where that is allowed: real ClusterIPs exist there, and nothing that the
 // tests dial can leave.
 func TestMain(m *testing.M) {
-	commands := map[string]func(){"usher": main, "usher-test-server": testServer}
+	commands := map[string]func(){"usher": main, "usher-test-server": testServer, "usher-test-http": testHTTP}
 	if commands[filepath.Base(os.Args[0])] == nil {
 		if signal.Ignored(os.Interrupt) { // as in the background of a script; ours end daemons by it
 			signal.Notify(make(chan os.Signal, 1), os.Interrupt)

@@ -24,6 +24,7 @@ func newRunCommand(g *globals) *cobra.Command {
 	var labels string
 	var ports []string
 	var replicas int
+	var readiness readinessFlags
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [ARG...]",
 		Short: "Run local processes as Pods",
@@ -37,12 +38,17 @@ the same port, and finds it in its environment:
   <SERVICE>_...      the Services of the namespace, as Kubernetes sets them
 
 A Pod is ready while its process accepts connections on its TCP ports; another
-program that has such a port on every address does not count. When a process is
-to stop, by Ctrl-C or because its Pod is deleted, its Pod turns terminating
+program that has such a port on every address does not count. With --readiness-*
+it is ready by a readinessProbe, as in Kubernetes: its failures are Events of the
+Pod, and while a process starts it is asked every 100 ms (a command every second).
+
+When a process is to stop, by Ctrl-C or because its Pod is deleted, its Pod turns terminating
 first, then the process gets SIGTERM, and SIGKILL after 30 s. A second Ctrl-C
 kills at once. The exit code is the first one that is not 0.`,
 		Example: `  usher run web -p 8080 -- ./web
   usher run payment -n finance -l app=payment -p http=8080 --replicas 3 -- ./payment
+  usher run web -p 8080 --readiness-http /healthz -- ./web
+  usher run db -p 5432 --readiness-exec 'pg_isready -h $HOST' -- ./db
   usher run dns -p 53/udp -p 53/tcp -- ./dnsd`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -65,6 +71,9 @@ kills at once. The exit code is the first one that is not 0.`,
 				}
 				w.Ports = append(w.Ports, port)
 			}
+			if w.Readiness, err = readiness.read(w.Ports); err != nil {
+				return err
+			}
 			if err := w.Validate(); err != nil {
 				return usageError{err}
 			}
@@ -73,6 +82,7 @@ kills at once. The exit code is the first one that is not 0.`,
 	}
 	cmd.Flags().StringVarP(&labels, "labels", "l", "", "labels of the Pods, KEY=VALUE,... (default app=NAME)")
 	cmd.Flags().StringArrayVarP(&ports, "port", "p", nil, "a port that the process listens on, [NAME=]PORT[/udp]; may be repeated")
+	readiness.add(cmd)
 	cmd.Flags().IntVar(&replicas, "replicas", 1, "how many processes to run")
 	return cmd
 }

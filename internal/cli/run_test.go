@@ -30,6 +30,10 @@ func TestRunUsage(t *testing.T) {
 		"a value":            {"web -l app=a=b -- ./web", `labels: Invalid value: "a=b"`},
 		"no replicas":        {"web --replicas 0 -- ./web", "replicas: Invalid value: 0"},
 		"a flag":             {"web --replica 2 -- ./web", "unknown flag: --replica"},
+		"a probe":            {"web --readiness-probe {httpget:{}} -- ./web", "invalid --readiness-probe: "},
+		"a probe's port":     {"web --readiness-http /x -- ./web", `invalid --readiness-http "/x": there is no TCP port to ask; give one with -p, or write :PORT/x`},
+		"a probe's name":     {"web -p 80 --readiness-tcp http -- ./web", `readinessProbe.tcpSocket.port: Not found: "http"`},
+		"two probes":         {"web -p 80 --readiness-tcp 80 --readiness-http / -- ./web", "readinessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"},
 		"a namespace":        {"web -n Finance -- ./web", `namespace: Invalid value: "Finance"`},
 		"everything at once": {"Web -n Finance --replicas 0 -- ./web", "replicas: Invalid value: 0"},
 	}
