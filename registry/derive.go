@@ -157,6 +157,7 @@ func (tx *transaction) wantFrontends(svc *corev1.Service) []*Frontend {
 				FrontendKey: FrontendKey{addr, uint16(port.Port), port.Protocol},
 				Service:     ServiceName(svc), PortName: port.Name,
 			}
+			setBalancing(f, svc)
 			f.Backends, f.Draining = chooseBackends(tx.endpoints(svc, port, addr.Is4()))
 			frontends = append(frontends, f)
 		}
@@ -192,6 +193,7 @@ func (tx *transaction) endpoints(svc *corev1.Service, port corev1.ServicePort, i
 			if !ok {
 				continue
 			}
+			e.Weight = tx.weight(slice, &e)
 			// Where two slices disagree, the endpoint that is not terminating wins.
 			if was, dup := found[e.Address]; !dup || was.terminating && !e.terminating {
 				found[e.Address] = e

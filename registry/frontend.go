@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -35,6 +36,10 @@ type Frontend struct {
 	// Draining are the terminating endpoints that still serve. They get
 	// nothing new, and keep the UDP flows they have.
 	Draining []Backend
+
+	Policy        Policy
+	Affinity      time.Duration // for how long a client keeps its Backend; 0: not at all
+	ClientAddress ClientAddress // how Backends learn the client's address; "": not at all
 }
 
 // A Backend is one address and port that a Frontend may pick. It is
@@ -43,10 +48,12 @@ type Backend struct {
 	Address netip.AddrPort
 	Pod     string // the Pod behind the endpoint, in the Service's namespace; "" when unknown
 	Node    string // the node the endpoint is on; "" when unknown
+	Weight  uint16 // its share beside the others'; 0 is as 1
 }
 
 // Equal reports whether f and g serve the same thing in the same way.
 func (f *Frontend) Equal(g *Frontend) bool {
 	return f.FrontendKey == g.FrontendKey && f.Service == g.Service && f.PortName == g.PortName &&
+		f.Policy == g.Policy && f.Affinity == g.Affinity && f.ClientAddress == g.ClientAddress &&
 		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining)
 }

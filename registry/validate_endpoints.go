@@ -26,6 +26,7 @@ func validateEndpointSlice(s *discoveryv1.EndpointSlice) field.ErrorList {
 		errs = append(errs, field.Forbidden(field.NewPath("metadata", "labels").Key(discoveryv1.LabelManagedBy),
 			"the slices of this controller follow from Pods and Endpoints; remove the label to write one by hand"))
 	}
+	errs = append(errs, validateWeight(s)...)
 	errs = append(errs, validateSlicePorts(s.Ports, field.NewPath("ports"))...)
 	path := field.NewPath("endpoints")
 	if len(s.Endpoints) > maxSliceEndpoints {
@@ -148,7 +149,7 @@ func validateHints(path *field.Path, h *discoveryv1.EndpointHints) field.ErrorLi
 }
 
 func validateEndpoints(eps *corev1.Endpoints) field.ErrorList {
-	var errs field.ErrorList
+	errs := validateWeight(eps)
 	for i := range eps.Subsets {
 		subset, path := &eps.Subsets[i], field.NewPath("subsets").Index(i)
 		if len(subset.Addresses) == 0 && len(subset.NotReadyAddresses) == 0 {

@@ -13,7 +13,7 @@ import (
 // probes, and its addresses.
 func validatePod(pod *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	var errs field.ErrorList
+	errs := validateWeight(pod)
 	if len(pod.Spec.Containers) == 0 {
 		errs = append(errs, field.Required(path.Child("containers"), ""))
 	}

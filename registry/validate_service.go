@@ -20,7 +20,7 @@ func isHeadless(svc *corev1.Service) bool { return svc.Spec.ClusterIP == corev1.
 func validateService(svc *corev1.Service) field.ErrorList {
 	path := field.NewPath("spec")
 	spec := &svc.Spec
-	errs := validateTopologyAnnotations(svc)
+	errs := append(validateTopologyAnnotations(svc), validateBalancing(svc)...)
 	if len(spec.Ports) == 0 && !isHeadless(svc) && spec.Type != corev1.ServiceTypeExternalName {
 		errs = append(errs, field.Required(path.Child("ports"), ""))
 	}
