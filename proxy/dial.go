@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
+	"usher/balancer"
 	"usher/registry"
 )
 
@@ -23,14 +25,28 @@ type dialer struct {
 	hedge   time.Duration
 	timeout time.Duration
 	own     *addressSet
+	clock   func() int64
 	log     *slog.Logger
 }
 
 // A dialed is the outcome of one dial.
 type dialed struct {
+	held
 	conn *net.TCPConn
 	err  error
 }
+
+// A held is a place in a Choice: the Backend that a connection or a flow has.
+type held struct {
+	choice balancer.Choice
+	place  int
+}
+
+// release tells the Picker that the connection has ended.
+func (h held) release() { h.choice.Release(h.place) }
+
+// backend returns the Backend.
+func (h held) backend() *registry.Backend { return h.choice.At(h.place) }
 
 // dial connects to a Backend of f. One that refuses is followed by the next at
 // once; one that is silent gets company after the hedge delay, and again after
@@ -39,14 +55,14 @@ type dialed struct {
 // at most once. After a failure of this host's own, such as a lack of
 // descriptors, which is no Backend's fault, only the dials that run are waited
 // for.
-func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
+func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net.TCPConn, held, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	choice, tried := f.picker.Pick(), 0
+	choice, tried := f.picker.Pick(client, d.clock()), 0
 	outcomes := make(chan dialed)
-	running := 0
-	defer func() { // the losers
+	var running []int // places in choice
+	defer func() {    // the losers
 		cancel()
-		for ; running > 0; running-- {
+		for range running {
 			if o := <-outcomes; o.conn != nil {
 				o.conn.Close()
 			}
@@ -56,14 +72,14 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 		if tried == choice.Len() {
 			return false
 		}
-		b := *choice.At(tried)
+		h := held{choice, tried}
 		tried++
-		running++
-		go func() { outcomes <- d.dialOne(ctx, f, b) }()
+		running = append(running, h.place)
+		go func() { outcomes <- d.dialOne(ctx, f, h) }()
 		return true
 	}
 	if !start() {
-		return nil, errNoBackends
+		return nil, held{}, errNoBackends
 	}
 	company := time.NewTimer(d.hedge)
 	defer company.Stop()
@@ -73,17 +89,21 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	for {
 		select {
 		case o := <-outcomes:
-			running--
+			running = slices.DeleteFunc(running, func(place int) bool { return place == o.place })
 			if o.err == nil {
-				return o.conn, nil
+				choice.Move(0, o.place)
+				d.settle(o.held, running, client)
+				return o.conn, o.held, nil
 			}
 			errs = append(errs, o.err)
 			if ctx.Err() == nil {
 				f.counters.dialErrors.Add(1)
 			}
+			d.failed(ctx, o)
 			local = local || isLocal(o.err)
-			if (local || !start()) && running == 0 {
-				return nil, errors.Join(errs...)
+			if (local || !start()) && len(running) == 0 {
+				choice.Release(0)
+				return nil, held{}, errors.Join(errs...)
 			}
 		case <-company.C:
 			if !local && start() {
@@ -93,20 +113,45 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 	}
 }
 
-func (d *dialer) dialOne(ctx context.Context, f *frontend, b registry.Backend) dialed {
+// settle tells the Picker which Backend has answered, and which were dialled
+// before it and have been silent for too long.
+func (d *dialer) settle(h held, running []int, client netip.Addr) {
+	for _, place := range running {
+		if place < h.place {
+			h.choice.Failed(place, syscall.ETIMEDOUT, d.clock())
+		}
+	}
+	h.choice.Succeeded(h.place)
+	if h.place > 0 {
+		h.choice.Pin(h.place, client, d.clock())
+	}
+}
+
+// failed tells the Picker of a dial that failed, unless it is for a reason of
+// this host's own, or because nobody waits for it any more.
+func (d *dialer) failed(ctx context.Context, o dialed) {
+	switch {
+	case isLocal(o.err), errors.Is(o.err, syscall.EADDRNOTAVAIL), errors.Is(o.err, errLoop), errors.Is(ctx.Err(), context.Canceled):
+	default:
+		o.choice.Failed(o.place, o.err, d.clock())
+	}
+}
+
+func (d *dialer) dialOne(ctx context.Context, f *frontend, h held) dialed {
+	b := h.backend()
 	if d.own.contains(b.Address) {
 		if f.loops.begins() {
 			d.log.Warn("refused to dial a backend", "frontend", f.now.Load().FrontendKey, "backend", b.Address, "error", errLoop)
 		}
-		return dialed{err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
+		return dialed{held: h, err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	dialer.SetMultipathTCP(false)
 	conn, err := connect(ctx, &dialer, "tcp", b.Address)
 	if err != nil {
-		return dialed{err: err}
+		return dialed{held: h, err: err}
 	}
-	return dialed{conn: conn.(*net.TCPConn)}
+	return dialed{held: h, conn: conn.(*net.TCPConn)}
 }
 
 // connect connects a socket without binding it first, as Dialer.DialTCP does

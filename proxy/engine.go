@@ -16,6 +16,9 @@ type engine interface {
 	// shards is how many parts the engine has that count for themselves.
 	shards() int
 
+	// clock is the time by which the engine tells Pickers what it does, in ns.
+	clock() int64
+
 	// run does what the engine has to do besides its listeners, until ctx is
 	// done. Then it ends all connections and waits for everything it started.
 	run(ctx context.Context) error

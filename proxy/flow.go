@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"usher/registry"
 )
 
 // A flow is the conversation of one client with one Backend: a socket that is
@@ -23,7 +21,8 @@ type flow struct {
 	large    atomic.Bool  // last is more than what a flow may keep for long
 
 	// The following are guarded by the listener's mu.
-	backend  registry.Backend
+	held     held // its Backend
+	proven   bool // that has answered
 	conn     *net.UDPConn
 	element  *list.Element    // in the queue
 	answered bool             // the Backend has answered
@@ -132,6 +131,10 @@ func (f *flow) noteAnswer(conn *net.UDPConn) {
 		return
 	}
 	f.refused = nil
+	if !f.proven {
+		f.proven = true
+		l.engine.dialer.settle(f.held, nil, f.client.Addr())
+	}
 	if f.large.Swap(false) {
 		f.last = nil
 	}

@@ -75,7 +75,7 @@ func (l *loop) begin(a *acceptor, fd int32) {
 	c.acceptor = a
 	c.client.fd, c.backend.fd = fd, -1
 	c.started, c.active = l.now, l.now
-	c.choice = a.frontend.picker.Pick()
+	c.choice = a.frontend.picker.Pick(l.clientOf(a.frontend, fd), l.now)
 	if l.watch(unix.EPOLL_CTL_ADD, fd, c, roleClient, 0) != 0 {
 		l.unserved(c)
 		return

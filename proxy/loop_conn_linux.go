@@ -323,6 +323,7 @@ func (l *loop) close(c *conn) {
 			rawClose(s.fd)
 		}
 	}
+	c.release()
 	c.acceptor.counters.active.Add(-1)
 	l.engine.budget.add(-perConnection)
 	l.conns.put(c)

@@ -84,7 +84,7 @@ func (l *loop) nextDial(c *conn, events uint32) dial {
 			l.engine.noteLocal(errno)
 			return dial{}
 		case errno != unix.EADDRNOTAVAIL: // no port to reach this one from
-			c.acceptor.failed(b, errno)
+			l.failed(c, c.tried, errno)
 		}
 	}
 	return dial{}
@@ -180,12 +180,13 @@ func (l *loop) answer(c *conn) {
 	c.answered = true
 	l.closeBeside(c)
 	c.acceptor.succeeded(c.target(c.attempt))
+	l.settle(c)
 }
 
 // dialFailed goes on to a dial beside the one that failed, or to the next
 // Backend at once.
 func (l *loop) dialFailed(c *conn, errno syscall.Errno) {
-	c.acceptor.failed(c.target(c.attempt), errno)
+	l.failed(c, c.attempt, errno)
 	rawClose(c.backend.fd)
 	c.backend.fd = -1
 	for i := range c.beside {
@@ -267,12 +268,12 @@ func (l *loop) besideEvent(c *conn, role int, events uint32) {
 		}
 		c.beside[i] = dial{}
 		if events&unix.EPOLLERR != 0 {
-			c.acceptor.failed(c.target(d.attempt), l.opts.takeError(d.fd))
+			l.failed(c, d.attempt, l.opts.takeError(d.fd))
 			rawClose(d.fd)
 			c.beside[i] = l.nextDial(c, unix.EPOLLOUT)
 			return
 		}
-		c.acceptor.failed(c.target(c.attempt), unix.ETIMEDOUT) // silent for too long
+		l.beaten(c, d.attempt)
 		rawClose(c.backend.fd)
 		c.attempt = d.attempt
 		l.answer(c)
@@ -282,6 +283,17 @@ func (l *loop) besideEvent(c *conn, role int, events uint32) {
 			l.connEvent(c, role, events)
 		}
 		return
+	}
+}
+
+// beaten notes that the Backends that were dialled before an attempt, which has
+// been answered, or those of all attempts, have been silent for too long.
+func (l *loop) beaten(c *conn, attempt uint8) {
+	l.failed(c, c.attempt, unix.ETIMEDOUT)
+	for _, d := range c.beside {
+		if d.attempt != 0 && d.attempt < attempt {
+			l.failed(c, d.attempt, unix.ETIMEDOUT)
+		}
 	}
 }
 
@@ -296,7 +308,7 @@ func (l *loop) checkHedging() {
 		}
 		waited := l.now - c.started
 		if waited >= int64(l.engine.limits.DialTimeout) {
-			c.acceptor.failed(c.target(c.attempt), unix.ETIMEDOUT)
+			l.beaten(c, maxAttempt)
 			l.unserved(c)
 			continue
 		}

@@ -19,6 +19,7 @@ type loopFlow struct {
 	stage      flowStage
 	proven     bool  // the present choice has had an answer
 	tried      uint8 // Backends of choice that were used
+	held       uint8 // place in choice of the present one
 	heard      int64 // when the last datagram came, in either direction
 	client     sockaddr
 	key        clientKey
@@ -151,7 +152,10 @@ func (l *loop) heardClient(f *loopFlow) {
 
 // heardBackend notes an answer.
 func (l *loop) heardBackend(f *loopFlow) {
-	f.proven = true
+	if !f.proven {
+		f.proven = true
+		l.settleFlow(f)
+	}
 	l.reach(f, max(f.stage, answered))
 }
 
@@ -182,7 +186,7 @@ func (l *loop) openFlow(fr *front, key clientKey, client *sockaddr) *loopFlow {
 		return nil
 	}
 	f.front, f.key, f.client, f.heard = fr, key, *client, l.now
-	f.choice = fr.frontend.picker.Pick()
+	f.choice = fr.frontend.picker.Pick(client.addrPort().Addr(), l.now)
 	fr.flows[key] = f
 	fr.byAge[oneWay].push(f)
 	fr.counters.flows.Add(1)
@@ -211,6 +215,7 @@ func (l *loop) placeForFlow(fr *front) *loopFlow {
 		return nil
 	}
 	l.leaveBackend(f)
+	f.choice.Release(int(f.held))
 	fr.byAge[f.stage].remove(f)
 	delete(fr.flows, f.key)
 	l.disconnect(f)
@@ -249,6 +254,7 @@ func (l *loop) nextFlowBackend(f *loopFlow) bool {
 		errno := l.connectFlow(f, b)
 		if errno == 0 {
 			f.backend = b
+			f.hold()
 			f.front.backendFlows(b.Address).push(f)
 			return true
 		}
@@ -256,7 +262,7 @@ func (l *loop) nextFlowBackend(f *loopFlow) bool {
 			l.engine.noteLocal(errno)
 			return false
 		}
-		f.front.counters.dialErrors.Add(1)
+		l.flowFailed(f, errno)
 	}
 	return false
 }
@@ -302,6 +308,7 @@ func (l *loop) leaveBackend(f *loopFlow) {
 // endFlow ends a flow. Late answers of its Backend find no socket.
 func (l *loop) endFlow(f *loopFlow) {
 	l.leaveBackend(f)
+	f.choice.Release(int(f.held))
 	f.front.byAge[f.stage].remove(f)
 	delete(f.front.flows, f.key)
 	if f.fd >= 0 {
@@ -327,9 +334,11 @@ func (l *loop) flowRefused(f *loopFlow, errno syscall.Errno) {
 	if errno == 0 {
 		return
 	}
-	f.front.counters.dialErrors.Add(1)
+	l.flowFailed(f, errno)
 	if f.proven { // it has served until now: all have their chance again
-		f.choice, f.tried, f.proven = f.front.frontend.picker.Pick(), 0, false
+		f.choice.Release(int(f.held))
+		f.choice = f.front.frontend.picker.Pick(f.client.addrPort().Addr(), l.now)
+		f.tried, f.held, f.proven = 0, 0, false
 	}
 	if !l.nextFlowBackend(f) {
 		f.front.counters.dropped.Add(1)

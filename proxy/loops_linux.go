@@ -66,7 +66,7 @@ func (e *loops) closeAll() {
 // shards implements engine: a loop counts for itself.
 func (e *loops) shards() int { return len(e.all) }
 
-// clock returns the time since the engine was made, in ns.
+// clock implements engine: it is the time since the engine was made.
 func (e *loops) clock() int64 { return int64(time.Since(e.started)) }
 
 // listen implements engine.

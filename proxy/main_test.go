@@ -161,11 +161,18 @@ func nameOf(vip netip.AddrPort) string {
 // serve makes vip a Service with the Backends, and waits until it is served.
 func (h *harness) serve(vip netip.AddrPort, protocol corev1.Protocol, backends ...end) {
 	h.t.Helper()
+	h.serveAs(vip, protocol, func(*corev1.Service) {}, backends...)
+}
+
+// serveAs is serve for a Service that is changed first.
+func (h *harness) serveAs(vip netip.AddrPort, protocol corev1.Protocol, change func(*corev1.Service), backends ...end) {
+	h.t.Helper()
 	name := nameOf(vip)
 	svc := registry.Services.New().(*corev1.Service)
 	svc.Namespace, svc.Name = "default", name
 	svc.Spec.ClusterIP = vip.Addr().String()
 	svc.Spec.Ports = []corev1.ServicePort{{Port: int32(vip.Port()), Protocol: protocol}}
+	change(svc)
 	h.revision++
 	svc.ResourceVersion = fmt.Sprint(h.revision)
 	writes := []registry.Write{{Key: registry.KeyOf(svc), Object: svc}}

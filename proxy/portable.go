@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,9 +15,10 @@ import (
 // portable is the engine of goroutines and the net package. It runs on every
 // system that Go runs on.
 type portable struct {
-	limits Limits
-	dialer dialer
-	log    *slog.Logger
+	limits  Limits
+	dialer  dialer
+	log     *slog.Logger
+	started time.Time
 
 	descriptors *budget
 	short       episode      // of too few descriptors
@@ -32,9 +34,10 @@ type portable struct {
 
 func newPortable(o engineOptions) *portable {
 	e := &portable{
-		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}), descriptors: newBudget(o.MaxDescriptors),
+		limits: o.Limits, log: o.log, started: time.Now(), pipes: make(map[*pipe]struct{}), descriptors: newBudget(o.MaxDescriptors),
 		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
 	}
+	e.dialer.clock = e.clock
 	e.ctx, e.stop = context.WithCancel(context.Background())
 	return e
 }
@@ -49,6 +52,9 @@ func (e *portable) listen(f *frontend, at ListenAddr) (listener, error) {
 
 // shards implements engine.
 func (e *portable) shards() int { return 0 }
+
+// clock implements engine: it is the time since the engine was made.
+func (e *portable) clock() int64 { return int64(time.Since(e.started)) }
 
 // sweepInterval is how often connections that do not move are looked at.
 const sweepInterval = time.Second
@@ -90,22 +96,22 @@ const pauseAfterLack = 100 * time.Millisecond
 
 // dial finds a Backend for a client. When this host lacks what that takes, it
 // tries again: the client would see a reset, and has done nothing wrong.
-func (e *portable) dial(f *frontend) (*net.TCPConn, error) {
+func (e *portable) dial(f *frontend, client netip.Addr) (*net.TCPConn, held, error) {
 	end := time.Now().Add(e.limits.DialTimeout)
 	for retry := minAcceptRetry; ; retry = min(2*retry, maxAcceptRetry) {
-		conn, err := e.dialer.dial(e.ctx, f)
+		conn, h, err := e.dialer.dial(e.ctx, f, client)
 		if err == nil || !isLocal(err) {
-			return conn, err
+			return conn, h, err
 		}
 		e.scarce.Store(time.Now().Add(pauseAfterLack).UnixNano())
 		e.lack("dial a backend", err)
 		if time.Now().Add(retry).After(end) {
-			return nil, err
+			return nil, held{}, err
 		}
 		select {
 		case <-time.After(retry):
 		case <-e.ctx.Done():
-			return nil, err
+			return nil, held{}, err
 		}
 	}
 }

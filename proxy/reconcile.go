@@ -193,9 +193,7 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 		return nil
 	}
 	if f == nil {
-		f = &frontend{
-			picker: new(balancer.RoundRobin), parts: make([]counters, p.engine.shards()),
-		}
+		f = &frontend{parts: make([]counters, p.engine.shards())}
 		f.now.Store(want)
 		p.set(key, f)
 	}
@@ -205,7 +203,7 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 		}
 	}
 	f.now.Store(want)
-	f.picker.Update(want.Backends)
+	f.picker.Update(want)
 	addresses := p.options.Listen(key)
 	if key.Protocol == corev1.ProtocolUDP && len(want.Backends) == 0 {
 		addresses = nil // without a socket the kernel refuses the datagrams

@@ -40,6 +40,12 @@ func rawBind(fd int32, at *sockaddr) syscall.Errno {
 	return errno
 }
 
+func rawGetpeername(fd int32, to *sockaddr) syscall.Errno {
+	to.size = uint32(unsafe.Sizeof(to.raw))
+	_, errno := rawCall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&to.raw)), uintptr(unsafe.Pointer(&to.size)), 0, 0, 0)
+	return errno
+}
+
 func rawRecv(fd int32, buf []byte) (int, syscall.Errno) {
 	return rawCall(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(buf))), uintptr(len(buf)), 0, 0, 0)
 }

@@ -175,13 +175,15 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 			}
 		}
 	}()
-	backend, err := l.engine.dial(l.frontend)
+	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
+	backend, h, err := l.engine.dial(l.frontend, from.Addr().Unmap())
 	if err != nil {
 		c.unserved.Add(1)
 		reset(client)
 		l.engine.log.Debug("no backend answers", "frontend", l.frontend.now.Load().FrontendKey, "client", client.RemoteAddr(), "error", err)
 		return
 	}
+	defer h.release()
 	p := &pipe{
 		client: client, backend: backend, idle: l.engine.limits.Idle, halfIdle: l.engine.limits.HalfIdle,
 		up: direction{bytes: &c.bytesUp}, down: direction{bytes: &c.bytesDown},

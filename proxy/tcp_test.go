@@ -221,7 +221,7 @@ func testRefusingBackendsAreNotSeen(t *testing.T, start starter) {
 
 // silent returns an address where a connection is neither made nor refused: a
 // listener whose queue is full.
-func silent(t *testing.T) netip.AddrPort {
+func silent(t testing.TB) netip.AddrPort {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {

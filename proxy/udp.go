@@ -63,7 +63,7 @@ func (l *udpListener) update(f *registry.Frontend) error {
 		return slices.ContainsFunc(f.Backends, same) || slices.ContainsFunc(f.Draining, same)
 	}
 	for _, fl := range l.flows {
-		if !serves(fl.backend) {
+		if !serves(*fl.held.backend()) {
 			l.end(fl)
 		}
 	}
@@ -173,6 +173,7 @@ func (l *udpListener) open(client netip.AddrPort) *flow {
 	fl := &flow{listener: l, client: client}
 	fl.heard.Store(time.Now().UnixNano())
 	if !l.repick(fl) {
+		fl.held.release()
 		l.engine.descriptors.add(-perFlow)
 		return nil
 	}
@@ -189,11 +190,15 @@ func (l *udpListener) repick(fl *flow) bool {
 	if fl.conn != nil {
 		fl.conn.Close()
 		fl.conn = nil
-		fl.refused = append(fl.refused, fl.backend.Address)
+		fl.refused = append(fl.refused, fl.held.backend().Address)
+		fl.held.choice.Failed(fl.held.place, syscall.ECONNREFUSED, l.engine.clock())
+		fl.held.release()
 		l.frontend.counters.dialErrors.Add(1)
 	}
-	for c, i := l.frontend.picker.Pick(), 0; i < c.Len(); i++ {
-		b := *c.At(i)
+	choice := l.frontend.picker.Pick(fl.client.Addr(), l.engine.clock())
+	fl.held, fl.proven = held{choice, 0}, false
+	for i := range choice.Len() {
+		b := choice.At(i)
 		if slices.Contains(fl.refused, b.Address) || l.engine.dialer.own.contains(b.Address) {
 			continue
 		}
@@ -207,7 +212,8 @@ func (l *udpListener) repick(fl *flow) bool {
 			continue
 		}
 		conn := c.(*net.UDPConn)
-		fl.conn, fl.backend = conn, b
+		choice.Move(0, i)
+		fl.conn, fl.held.place = conn, i
 		l.engine.wg.Go(func() { fl.answer(conn) })
 		return true
 	}
@@ -224,6 +230,7 @@ func (l *udpListener) end(fl *flow) {
 	if fl.conn != nil {
 		fl.conn.Close()
 	}
+	fl.held.release()
 	l.engine.descriptors.add(-perFlow)
 	l.frontend.counters.activeFlows.Add(-1)
 }

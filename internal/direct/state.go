@@ -22,20 +22,21 @@ var kinds = []*registry.Kind{
 
 // A state is a copy of what the daemon knows, and a turn for each Frontend.
 type state struct {
-	client *client.Client
-	ranges []netip.Prefix
-	store  *registry.Store
+	client  *client.Client
+	ranges  []netip.Prefix
+	store   *registry.Store
+	started time.Time
 
 	// Of the one goroutine that writes.
 	revision int64 // counts what was applied: each Kind has revisions of its own
 	versions map[*registry.Kind]string
 
-	pickers sync.Map // of registry.FrontendKey to *balancer.RoundRobin
+	pickers sync.Map // of registry.FrontendKey to *balancer.Picker
 }
 
 // openState lists everything there is. follow keeps it up to date.
 func openState(ctx context.Context, c *client.Client, ranges []netip.Prefix) (*state, error) {
-	s := &state{client: c, ranges: ranges, store: registry.NewStore(), versions: make(map[*registry.Kind]string)}
+	s := &state{client: c, ranges: ranges, store: registry.NewStore(), started: time.Now(), versions: make(map[*registry.Kind]string)}
 	if err := s.list(ctx); err != nil {
 		return nil, err
 	}
@@ -47,13 +48,18 @@ func (s *state) contains(addr netip.Addr) bool {
 	return slices.ContainsFunc(s.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
+// self is the client of every connection: the program.
+var self = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
 // pick returns a Backend for a new connection, and those to try after it.
 func (s *state) pick(key registry.FrontendKey) balancer.Choice {
 	p, ok := s.pickers.Load(key)
 	if !ok {
 		return balancer.Choice{}
 	}
-	return p.(*balancer.RoundRobin).Pick()
+	c := p.(*balancer.Picker).Pick(self, int64(time.Since(s.started)))
+	c.Release(0) // nobody sees the connection end
+	return c
 }
 
 // list makes the copy what the daemon has now.
@@ -113,8 +119,14 @@ func (s *state) apply(ev watch.Event) {
 
 // serve gives a Frontend its Backends.
 func (s *state) serve(f *registry.Frontend) {
-	p, _ := s.pickers.LoadOrStore(f.FrontendKey, new(balancer.RoundRobin))
-	p.(*balancer.RoundRobin).Update(f.Backends)
+	p, _ := s.pickers.LoadOrStore(f.FrontendKey, new(balancer.Picker))
+	if f.ClientAddress != "" {
+		// The program would have to say who it is before anything else.
+		without := *f
+		without.Backends = nil
+		f = &without
+	}
+	p.(*balancer.Picker).Update(f)
 }
 
 // update looks at all Frontends.

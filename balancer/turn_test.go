@@ -1,7 +1,6 @@
 package balancer
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -12,8 +11,8 @@ import (
 	"usher/registry"
 )
 
-// list makes Backends out of letters: "abc" has three, in order.
-func list(letters string) []registry.Backend {
+// lettered makes Backends out of letters: "abc" has three, in order.
+func lettered(letters string) []registry.Backend {
 	var backends []registry.Backend
 	for _, l := range letters {
 		backends = append(backends, registry.Backend{
@@ -23,9 +22,14 @@ func list(letters string) []registry.Backend {
 	return backends
 }
 
+// update gives p Backends and nothing else.
+func update(p *Picker, backends []registry.Backend) {
+	p.Update(&registry.Frontend{Backends: backends, Policy: registry.RoundRobin})
+}
+
 // first returns the letter of the Backend picked, "-" for none.
-func first(p Picker) string {
-	if c := p.Pick(); c.Len() > 0 {
+func first(p *Picker) string {
+	if c := p.Pick(netip.Addr{}, 0); c.Len() > 0 {
 		return c.At(0).Pod
 	}
 	return "-"
@@ -55,9 +59,9 @@ func TestRoundRobin(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			var r RoundRobin
+			var r Picker
 			for _, step := range tt.steps {
-				r.Update(list(step[0]))
+				update(&r, lettered(step[0]))
 				var got strings.Builder
 				for range step[1] {
 					got.WriteString(first(&r))
@@ -73,11 +77,11 @@ func TestRoundRobin(t *testing.T) {
 // TestRoundRobinOthers checks that a pick goes on to each other Backend once,
 // and that doing so does not disturb the turn.
 func TestRoundRobinOthers(t *testing.T) {
-	var r RoundRobin
-	r.Update(list("abc"))
+	var r Picker
+	update(&r, lettered("abc"))
 	first(&r)
 	var got []string
-	for c, i := r.Pick(), 0; i < c.Len(); i++ {
+	for c, i := r.Pick(netip.Addr{}, 0), 0; i < c.Len(); i++ {
 		got = append(got, c.At(i).Pod)
 	}
 	if diff := cmp.Diff([]string{"b", "c", "a"}, got); diff != "" {
@@ -89,7 +93,7 @@ func TestRoundRobinOthers(t *testing.T) {
 }
 
 func TestRoundRobinZero(t *testing.T) {
-	var r RoundRobin
+	var r Picker
 	if got := first(&r); got != "-" {
 		t.Errorf("the zero value picked %s", got)
 	}
@@ -97,8 +101,8 @@ func TestRoundRobinZero(t *testing.T) {
 
 // TestRoundRobinIsExact lets many goroutines pick at once.
 func TestRoundRobinIsExact(t *testing.T) {
-	var r RoundRobin
-	r.Update(list("abc"))
+	var r Picker
+	update(&r, lettered("abc"))
 	counts := make([]map[string]int, 16)
 	var wg sync.WaitGroup
 	for i := range counts {
@@ -124,34 +128,15 @@ func TestRoundRobinIsExact(t *testing.T) {
 // TestRoundRobinOvertaken has a pick that an Update overtakes: it counts in
 // the new list.
 func TestRoundRobinOvertaken(t *testing.T) {
-	var r RoundRobin
-	r.Update(list("abc"))
+	var r Picker
+	update(&r, lettered("abc"))
 	first(&r)
-	old := r.turn.Load()
-	r.Update(list("abcd"))
-	if got := r.pick(old).At(0).Pod; got != "b" {
+	old := r.list.Load()
+	update(&r, lettered("abcd"))
+	if got := old.choose(netip.Addr{}, 0).At(0).Pod; got != "b" {
 		t.Errorf("picked %s, want b", got)
 	}
 	if got := first(&r); got != "c" {
 		t.Errorf("then %s, want c", got)
-	}
-}
-
-func BenchmarkRoundRobin(b *testing.B) {
-	for _, n := range []int{3, 1000} {
-		b.Run(fmt.Sprintf("backends=%d", n), func(b *testing.B) {
-			var r RoundRobin
-			backends := make([]registry.Backend, n)
-			for i := range backends {
-				backends[i].Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 80)
-			}
-			r.Update(backends)
-			b.ReportAllocs()
-			for b.Loop() {
-				if c := r.Pick(); c.At(0) == nil {
-					b.Fatal("no Backend")
-				}
-			}
-		})
 	}
 }

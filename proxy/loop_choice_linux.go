@@ -1,0 +1,78 @@
+package proxy
+
+import (
+	"net/netip"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// clientOf returns the address of a client, where the choice of f depends on
+// it.
+func (l *loop) clientOf(f *frontend, fd int32) netip.Addr {
+	if !f.picker.ByClient() {
+		return netip.Addr{}
+	}
+	return l.peerOf(fd)
+}
+
+// peerOf returns the address that a socket is connected to, or none.
+func (l *loop) peerOf(fd int32) netip.Addr {
+	if rawGetpeername(fd, &l.address) != 0 { // it was reset
+		return netip.Addr{}
+	}
+	return l.address.addrPort().Addr()
+}
+
+// failed notes that the Backend of an attempt could not be reached.
+func (l *loop) failed(c *conn, attempt uint8, errno syscall.Errno) {
+	c.acceptor.failed(c.target(attempt), errno)
+	if !isLocalErrno(errno) {
+		c.choice.Failed(int(attempt)-1, errno, l.now)
+	}
+}
+
+// settle tells the Picker which Backend has answered.
+func (l *loop) settle(c *conn) {
+	i := int(c.attempt) - 1
+	c.choice.Succeeded(i)
+	if i == 0 {
+		return
+	}
+	c.choice.Move(0, i)
+	if c.choice.Affine() {
+		c.choice.Pin(i, l.peerOf(c.client.fd), l.now)
+	}
+}
+
+// release tells the Picker that c has ended.
+func (c *conn) release() {
+	if c.answered {
+		c.choice.Release(int(c.attempt) - 1)
+	} else {
+		c.choice.Release(0)
+	}
+}
+
+// settleFlow tells the Picker that the Backend of f has answered.
+func (l *loop) settleFlow(f *loopFlow) {
+	f.choice.Succeeded(int(f.held))
+	if f.held > 0 {
+		f.choice.Pin(int(f.held), f.client.addrPort().Addr(), l.now)
+	}
+}
+
+// hold tells the Picker that f has gone on to the Backend that it tried
+// last.
+func (f *loopFlow) hold() {
+	f.choice.Move(int(f.held), int(f.tried)-1)
+	f.held = f.tried - 1
+}
+
+// flowFailed notes that the Backend that f tried last refuses.
+func (l *loop) flowFailed(f *loopFlow, errno syscall.Errno) {
+	f.front.counters.dialErrors.Add(1)
+	if !isLocalErrno(errno) && errno != unix.EADDRNOTAVAIL {
+		f.choice.Failed(int(f.tried)-1, errno, l.now)
+	}
+}
