@@ -50,6 +50,9 @@ func pinsFor(old *list, timeout time.Duration) *pins {
 // not known or was away for too long, and when its Backend has left or is
 // ejected.
 func (s *pins) choose(l *list, client netip.Addr, now int64) Choice {
+	if !client.IsValid() { // it was gone before anybody could ask
+		return l.choose(client, now)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := 0; i < expireAtOnce && s.oldest != nil && s.expired(s.oldest, now); i++ {

@@ -66,7 +66,7 @@ func (c Choice) Affine() bool { return c.list != nil && c.list.pins != nil }
 // Pin makes the Backend to try after i others that of client, as the one that
 // has answered.
 func (c Choice) Pin(i int, client netip.Addr, now int64) {
-	if c.Affine() {
+	if c.Affine() && client.IsValid() {
 		c.list.pins.pin(client, c.At(i).Address, now)
 	}
 }

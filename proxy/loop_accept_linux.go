@@ -80,7 +80,7 @@ func (l *loop) begin(a *acceptor, fd int32) {
 		l.unserved(c)
 		return
 	}
-	if !l.startDial(c) {
+	if !l.introduce(c) || !l.startDial(c) {
 		return
 	}
 	// Most clients have sent their request by now.

@@ -13,15 +13,32 @@ func (l *loop) clientOf(f *frontend, fd int32) netip.Addr {
 	if !f.picker.ByClient() {
 		return netip.Addr{}
 	}
-	return l.peerOf(fd)
+	return l.endOf(unix.SYS_GETPEERNAME, fd).Addr()
 }
 
-// peerOf returns the address that a socket is connected to, or none.
-func (l *loop) peerOf(fd int32) netip.Addr {
-	if rawGetpeername(fd, &l.address) != 0 { // it was reset
-		return netip.Addr{}
+// endOf returns an end of a connection, or none when it was reset.
+func (l *loop) endOf(call uintptr, fd int32) netip.AddrPort {
+	if rawName(call, fd, &l.address) != 0 {
+		return netip.AddrPort{}
 	}
-	return l.address.addrPort().Addr()
+	return l.address.addrPort()
+}
+
+// introduce has the Backend told who the client is, where the Frontend wants
+// that: as what the client has sent before anything else. It reports false when
+// c has ended.
+func (l *loop) introduce(c *conn) bool {
+	way := c.acceptor.frontend.now.Load().ClientAddress
+	if way == "" {
+		return true
+	}
+	client, vip := l.endOf(unix.SYS_GETPEERNAME, c.client.fd), l.endOf(unix.SYS_GETSOCKNAME, c.client.fd)
+	if !client.IsValid() || !vip.IsValid() {
+		l.unserved(c)
+		return false
+	}
+	l.keep(&c.client, header(way, client, vip))
+	return true
 }
 
 // failed notes that the Backend of an attempt could not be reached.
@@ -41,7 +58,7 @@ func (l *loop) settle(c *conn) {
 	}
 	c.choice.Move(0, i)
 	if c.choice.Affine() {
-		c.choice.Pin(i, l.peerOf(c.client.fd), l.now)
+		c.choice.Pin(i, l.endOf(unix.SYS_GETPEERNAME, c.client.fd).Addr(), l.now)
 	}
 }
 

@@ -40,9 +40,10 @@ func rawBind(fd int32, at *sockaddr) syscall.Errno {
 	return errno
 }
 
-func rawGetpeername(fd int32, to *sockaddr) syscall.Errno {
+// rawName asks for an end of a connection: SYS_GETSOCKNAME or SYS_GETPEERNAME.
+func rawName(call uintptr, fd int32, to *sockaddr) syscall.Errno {
 	to.size = uint32(unsafe.Sizeof(to.raw))
-	_, errno := rawCall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&to.raw)), uintptr(unsafe.Pointer(&to.size)), 0, 0, 0)
+	_, errno := rawCall(call, uintptr(fd), uintptr(unsafe.Pointer(&to.raw)), uintptr(unsafe.Pointer(&to.size)), 0, 0, 0)
 	return errno
 }
 

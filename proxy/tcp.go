@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -177,6 +178,12 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 	}()
 	from := client.RemoteAddr().(*net.TCPAddr).AddrPort()
 	backend, h, err := l.engine.dial(l.frontend, from.Addr().Unmap())
+	if err == nil {
+		if err = l.introduce(client, backend); err != nil {
+			reset(backend)
+			h.release()
+		}
+	}
 	if err != nil {
 		c.unserved.Add(1)
 		reset(client)
@@ -192,6 +199,20 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 		c.resets.Add(1)
 		l.engine.log.Debug("connection reset", "frontend", l.frontend.now.Load().FrontendKey, "client", client.RemoteAddr(), "error", err)
 	}
+}
+
+// introduce tells the Backend who the client is, where the Frontend wants that.
+func (l *tcpListener) introduce(client, backend *net.TCPConn) error {
+	way := l.frontend.now.Load().ClientAddress
+	if way == "" {
+		return nil
+	}
+	unmapped := func(a net.Addr) netip.AddrPort {
+		ap := a.(*net.TCPAddr).AddrPort()
+		return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+	}
+	_, err := backend.Write(header(way, unmapped(client.RemoteAddr()), unmapped(client.LocalAddr())))
+	return err
 }
 
 // reset closes a connection so that its peer sees a reset, not an end.
