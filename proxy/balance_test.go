@@ -46,10 +46,21 @@ func sequence(t testing.TB, n int, ask func() (string, error)) string {
 	return got.String()
 }
 
+// ejections returns what is ejected of vip.
+func (h *harness) ejections(vip netip.AddrPort) []Ejection {
+	var list []Ejection
+	for e := range h.proxy.Ejections() {
+		if e.Frontend.AddrPort() == vip {
+			list = append(list, e)
+		}
+	}
+	return list
+}
+
 // ejected returns the addresses of the ejected Backends of vip.
 func (h *harness) ejected(vip netip.AddrPort) []netip.AddrPort {
 	var list []netip.AddrPort
-	for _, e := range h.proxy.Ejections("default", nameOf(vip)) {
+	for _, e := range h.ejections(vip) {
 		list = append(list, e.Backend.Address)
 	}
 	return list
@@ -72,7 +83,7 @@ func testEjectRefusing(t *testing.T, start starter) {
 	if got := sequence(t, 60, func() (string, error) { return ask(vip) }); got != strings.Repeat("a", 60) {
 		t.Errorf("read %q", got)
 	}
-	list := h.proxy.Ejections("default", nameOf(vip))
+	list := h.ejections(vip)
 	if len(list) != 7 {
 		t.Fatalf("%d backends are ejected, want 7", len(list))
 	}
@@ -162,7 +173,7 @@ func testEjectSilent(t *testing.T, start starter) {
 	if hits < 3 {
 		t.Errorf("ejected after %d slow connections, want 3", hits)
 	}
-	e := h.proxy.Ejections("default", nameOf(vip))[0]
+	e := h.ejections(vip)[0]
 	if timeout, ok := errors.AsType[interface {
 		error
 		Timeout() bool

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"iter"
 	"time"
 
 	"usher/registry"
@@ -15,22 +16,23 @@ type Ejection struct {
 	Err      error     // how its last dial ended
 }
 
-// Ejections returns the Backends of a Service that are ejected now.
-func (p *Proxy) Ejections(namespace, service string) []Ejection {
-	now := p.engine.clock()
-	wall := time.Now()
-	at := func(clock int64) time.Time { return wall.Add(time.Duration(clock - now)) }
-	var list []Ejection
-	for want := range p.options.Store.Snapshot().ServiceFrontends(namespace, service) {
+// Ejections returns the Backends that are ejected now.
+func (p *Proxy) Ejections() iter.Seq[Ejection] {
+	return func(yield func(Ejection) bool) {
+		now, wall := p.engine.clock(), time.Now()
+		at := func(clock int64) time.Time { return wall.Add(time.Duration(clock - now)) }
 		p.mu.Lock()
-		f := p.frontends[want.FrontendKey]
-		p.mu.Unlock()
-		if f == nil {
-			continue // it is not served yet
+		list := make([]*frontend, 0, len(p.frontends))
+		for _, f := range p.frontends {
+			list = append(list, f)
 		}
-		for _, e := range f.picker.Ejections() {
-			list = append(list, Ejection{f.now.Load(), e.Backend, at(e.Since), at(e.Until), e.Err})
+		p.mu.Unlock()
+		for _, f := range list {
+			for _, e := range f.picker.Ejections() {
+				if !yield(Ejection{f.now.Load(), e.Backend, at(e.Since), at(e.Until), e.Err}) {
+					return
+				}
+			}
 		}
 	}
-	return list
 }

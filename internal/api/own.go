@@ -36,6 +36,12 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 		}
 		c.verb, c.serve = "get", s.status
 		return c, nil
+	case rest[0] == "ejections" && len(rest) == 1 && s.opts.Ejections != nil:
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			return call{}, errNoMethod()
+		}
+		c.verb, c.serve = "list", s.ejections
+		return c, nil
 	case rest[0] != leaseResource.Resource || len(rest) > 2:
 		return call{}, errNoResource()
 	case s.opts.Writer == nil:

@@ -27,6 +27,10 @@ type Options struct {
 	// Status describes the daemon. If nil, there is no status resource.
 	Status func() Status
 
+	// Ejections lists the backends that are tried last. If nil, there is no such
+	// resource.
+	Ejections func() []Ejection
+
 	// Ready says what is missing for this node to serve. If nil, a synced
 	// Store is enough.
 	Ready func() error

@@ -6,7 +6,7 @@ import (
 	"usher/registry"
 )
 
-// Group and Version of usher's own resources: status and leases.
+// Group and Version of usher's own resources, such as status and leases.
 const (
 	Group   = registry.Group
 	Version = "v1"

@@ -26,7 +26,7 @@ func newDescribeCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "describe TYPE [NAME... | NAME_PREFIX]", Short: "Show objects in detail, with their Events",
 		Long: `Show objects in detail, with the Events about them. Of a Service that is also its
-endpoints, and why those that are not ready are not.
+endpoints, why those that are not ready are not, and which do not answer.
 
 When no object has the name, those whose names begin with it are shown.`,
 		Example: `  usher describe svc payment-service -n finance

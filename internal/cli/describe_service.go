@@ -52,6 +52,9 @@ func describeService(ctx context.Context, c *client.Client, p *page, svc *corev1
 	if spec.TrafficDistribution != nil {
 		p.field(0, "Traffic Distribution", *spec.TrafficDistribution)
 	}
+	if err := describeEjected(ctx, c, p, svc); err != nil {
+		return err
+	}
 	if len(svc.Status.Conditions) > 0 {
 		var rows [][]string
 		for _, cond := range svc.Status.Conditions {

@@ -36,6 +36,8 @@ type fake struct {
 	server string // as --server wants it
 	read   http.Handler
 
+	ejections []api.Ejection
+
 	mu       sync.Mutex // guards the following
 	revision int64
 	requests []string // the writes, as "PUT /path"
@@ -76,7 +78,7 @@ func newFake(t *testing.T, manifests string) *fake {
 	f := &fake{Store: registry.NewStore(), revision: 1, watching: make(chan struct{}, 1)}
 	f.read = api.New(api.Options{Store: f.Store, Status: func() api.Status {
 		return api.Status{UsherVersion: "v1", NodeName: "node-1", PID: 7}
-	}}).Handler()
+	}, Ejections: func() []api.Ejection { return f.ejections }}).Handler()
 	f.Replace(1, nil)
 	documents, err := parseDocuments([]byte(manifests))
 	if err != nil {

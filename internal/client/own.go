@@ -25,6 +25,16 @@ func (c *Client) Status(ctx context.Context) (*api.Status, error) {
 	return out, nil
 }
 
+// Ejections returns the backends of a Service that the daemon's node tries last.
+func (c *Client) Ejections(ctx context.Context, namespace, service string) (*api.EjectionList, error) {
+	query := url.Values{"namespace": {namespace}, "service": {service}}
+	out := new(api.EjectionList)
+	if err := c.JSON(ctx, http.MethodGet, ownPath+"/ejections", query, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Version returns the version of the daemon.
 func (c *Client) Version(ctx context.Context) (*apiversion.Info, error) {
 	out := new(apiversion.Info)

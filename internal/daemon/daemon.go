@@ -127,7 +127,7 @@ func (d *daemon) openAPI(token string) error {
 	d.api = api.New(api.Options{
 		Store: d.store, Writer: d.writer, Status: d.status, Ready: d.ready, Token: token,
 		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
-		Views: d.localAddresses, Version: versionInfo(d.Version),
+		Views: d.localAddresses, Ejections: d.ejections, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
 		Registerer: metrics, Log: d.Log,
 	})
