@@ -64,6 +64,7 @@ func TestScripts(t *testing.T) {
 			"crash":   cmdCrash,
 			"backend": cmdBackend,
 			"tcp":     cmdTCP,
+			"from":    cmdFrom,
 			"echo1m":  cmdEcho,
 			"udp":     cmdUDP,
 			"dig":     cmdDig,
