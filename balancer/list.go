@@ -13,6 +13,7 @@ import (
 type list struct {
 	picker   *Picker
 	policy   registry.Policy
+	byTurn   bool               // the policy is round robin
 	counts   bool               // the policy asks how many connections a Backend has
 	backends []registry.Backend // ordered by address
 	ends     []*end             // what is known of each
@@ -37,24 +38,29 @@ type list struct {
 // to find out whether it is back.
 func (l *list) choose(client netip.Addr, now int64) Choice {
 	c := Choice{list: l}
-	switch l.policy {
-	case registry.Random:
-		c.first = l.atRandom()
-	case registry.LeastConnections:
-		c.first = l.leastLoaded()
-	case registry.P2C:
-		c.first = l.lessLoaded()
-	case registry.Maglev:
-		c.first = l.hashed(client)
-	default:
-		if c.list, c.first = l.inTurn(); c.list == nil {
-			return Choice{}
-		}
+	if !l.byTurn {
+		c.first = l.byPolicy(client)
+	} else if c.list, c.first = l.inTurn(); c.list == nil {
+		return Choice{}
 	}
 	if now >= c.list.due.Load() {
 		c.probe = c.list.probe(now)
 	}
 	return c
+}
+
+// byPolicy returns the place of the Backend to use by any policy but the
+// default.
+func (l *list) byPolicy(client netip.Addr) int32 {
+	switch l.policy {
+	case registry.Random:
+		return l.atRandom()
+	case registry.LeastConnections:
+		return l.leastLoaded()
+	case registry.P2C:
+		return l.lessLoaded()
+	}
+	return l.hashed(client)
 }
 
 // arrange puts the Backends into order. The caller must hold the Picker's mu.

@@ -77,7 +77,13 @@ func (p *Picker) Update(f *registry.Frontend) {
 // replace makes l, of which the Backends and what follows from the Frontend are
 // known, the list to choose from. The caller must hold mu.
 func (p *Picker) replace(old, l *list) {
-	l.counts = l.policy == registry.LeastConnections || l.policy == registry.P2C
+	switch l.policy {
+	case registry.LeastConnections, registry.P2C:
+		l.counts = true
+	case registry.Random, registry.Maglev:
+	default:
+		l.byTurn = true
+	}
 	l.arrange()
 	l.weigh()
 	if l.policy == registry.Maglev {
