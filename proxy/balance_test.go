@@ -417,3 +417,25 @@ func testPolicies(t *testing.T, start starter) {
 		}
 	}
 }
+
+// TestHairpin has a Backend connect to its own Service, and get itself.
+func TestHairpin(t *testing.T) { eachEngine(t, testHairpin) }
+
+func testHairpin(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	first := make(chan struct{}, 1)
+	first <- struct{}{}
+	h.serve(vip, tcp, ends(serveTCP(t, func(c *net.TCPConn) {
+		select {
+		case <-first:
+			answer, err := ask(vip)
+			fmt.Fprint(c, "I hear ", answer, err)
+		default:
+			io.WriteString(c, "myself")
+		}
+	}))...)
+	if got, err := ask(vip); got != "I hear myself<nil>" || err != nil {
+		t.Errorf("read %q, %v", got, err)
+	}
+}
