@@ -116,6 +116,10 @@ func TestLastIsNotEjected(t *testing.T) {
 	if got := ejected(&p); got != "" {
 		t.Errorf("ejected %q, want none: there is no other", got)
 	}
+	update(&p, lettered("bcd"))
+	if got := ejected(&p); got != "" {
+		t.Errorf("ejected %q, want none: they had a new start", got)
+	}
 }
 
 // TestReturn checks when an ejected Backend is tried again, and by how many.
@@ -162,6 +166,23 @@ func TestReturn(t *testing.T) {
 				t.Errorf("ejected %q after a success", got)
 			}
 		})
+	}
+}
+
+// TestTriesOneByOne has several Backends that are to be tried again.
+func TestTriesOneByOne(t *testing.T) {
+	var p Picker
+	update(&p, lettered("abcde"))
+	for _, name := range []string{"a", "c", "e"} {
+		fail(&p, name, 0)
+	}
+	now := p.Ejections()[0].Until
+	var got []string
+	for range 4 {
+		got = append(got, order(p.Pick(netip.Addr{}, now)))
+	}
+	if diff := cmp.Diff([]string{"adbce", "cbdae", "edbac", "bdace"}, got); diff != "" {
+		t.Errorf("choices (-want +got):\n%s", diff)
 	}
 }
 

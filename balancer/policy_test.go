@@ -57,7 +57,7 @@ func TestWeightedRoundRobin(t *testing.T) {
 		{"three", [][2]string{{"a5b1c1", "aaabcaa"}}},
 		{"a common divisor", [][2]string{{"a4b2", "abaaba"}}},
 		{"all the same", [][2]string{{"a7b7c7", "abcabc"}}},
-		{"the same again goes on", [][2]string{{"a3b1", "aa"}, {"a3b1", "baaa"}}},
+		{"the same again goes on", [][2]string{{"a3b1", "a"}, {"a3b1", "abaa"}}},
 		{"a weight changes", [][2]string{{"a3b1", "a"}, {"a1b3", "bab"}}},
 		{"one more", [][2]string{{"a2b1", "a"}, {"a2b1c1", "bcaa"}}},
 	}
