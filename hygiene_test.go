@@ -61,6 +61,8 @@ func TestImports(t *testing.T) {
 			"routes are made in one place, and taken back there"},
 		{regexp.MustCompile(`^github\.com/miekg/dns`), []string{"internal/dns"},
 			"DNS messages are one package's matter"},
+		{regexp.MustCompile(`go-proxyproto$`), []string{"proxy"},
+			"PROXY headers are the data path's matter"},
 		{regexp.MustCompile(`^usher/internal/cli$`), []string{""},
 			"the command line is on top"},
 		{regexp.MustCompile(`^usher/internal/`), []string{"", "internal/"},
