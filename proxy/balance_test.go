@@ -439,3 +439,62 @@ func testHairpin(t *testing.T, start starter) {
 		t.Errorf("read %q, %v", got, err)
 	}
 }
+
+// TestEndBeforeAnswer has a client end its half at once, while Backends do not
+// answer: the one that does is told of the end.
+func TestEndBeforeAnswer(t *testing.T) { eachEngine(t, testEndBeforeAnswer) }
+
+func testEndBeforeAnswer(t *testing.T, start starter) {
+	const hedge = 200 * time.Millisecond
+	h := start(t, Limits{Hedge: hedge})
+	vip := freePort(t, "127.96.0.5")
+	a := serveTCP(t, func(c *net.TCPConn) {
+		io.Copy(io.Discard, c)
+		io.WriteString(c, "a")
+	})
+	h.serve(vip, tcp, ends(silent(t), silent(t), a)...)
+	longest := time.Duration(0)
+	for range 3 {
+		begin := time.Now()
+		c := dialTCP(t, vip)
+		c.CloseWrite()
+		if got, err := io.ReadAll(c); string(got) != "a" || err != nil {
+			t.Errorf("read %q, %v", got, err)
+		}
+		longest = max(longest, time.Since(begin))
+	}
+	if longest < hedge {
+		t.Errorf("no silent backend was waited for: the longest took %v", longest)
+	}
+}
+
+// TestEndMovesOn is the same with a Backend that resets what it has not
+// accepted. No byte was sent to it.
+func TestEndMovesOn(t *testing.T) { overEngine(t, "loop", testEndMovesOn) }
+
+func testEndMovesOn(t *testing.T, start starter) {
+	h := start(t, Limits{Hedge: patience})
+	vip := freePort(t, "127.96.0.5")
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	a := serveTCP(t, func(c *net.TCPConn) {
+		io.Copy(io.Discard, c)
+		io.WriteString(c, "a")
+	})
+	h.serve(vip, tcp, ends(netip.MustParseAddrPort(l.Addr().String()), a)...)
+	clients := []*net.TCPConn{dialTCP(t, vip), dialTCP(t, vip)} // one of them is its
+	for _, c := range clients {
+		c.CloseWrite()
+	}
+	waitFor(t, "both to be dialled", func() bool { return h.statsOf(vip).Connections == 2 })
+	time.Sleep(50 * time.Millisecond) // for the end to get there; it need not
+	l.Close()
+	for _, c := range clients {
+		if got, err := io.ReadAll(c); string(got) != "a" || err != nil {
+			t.Errorf("read %q, %v", got, err)
+		}
+	}
+}

@@ -241,6 +241,10 @@ func (l *loop) finish(c *conn, s, d *side) {
 
 // shut tells the peer of d that nothing more comes.
 func (l *loop) shut(c *conn, d *side) {
+	if d == &c.backend && !c.answered && l.opts.tcpState(d.fd) == tcpSynSent {
+		l.block(c, d) // shutdown(2) would end the dial
+		return
+	}
 	d.shut, c.half = true, true
 	if errno := rawShutdown(d.fd, unix.SHUT_WR); errno != 0 {
 		l.broken(c, d, unix.ECONNRESET)

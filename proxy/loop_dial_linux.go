@@ -208,7 +208,7 @@ func (l *loop) dialFailed(c *conn, errno syscall.Errno) {
 // sent. notified says that the kernel will tell when d takes more.
 func (l *loop) use(c *conn, d dial, notified bool) {
 	c.backend.fd, c.attempt = d.fd, d.attempt
-	c.backend.blocked, c.backend.notified, c.backend.closing = false, notified, false
+	c.backend.blocked, c.backend.notified, c.backend.closing, c.backend.shut = false, notified, false, false
 	l.pump(c, &c.client)
 }
 
@@ -244,8 +244,12 @@ func (l *loop) checkDialing() {
 	}
 }
 
-// tcpEstablished is the state of an open connection (tcp_states.h).
-const tcpEstablished = 1
+// States of a connection that is open, and of one that is being dialled
+// (tcp_states.h).
+const (
+	tcpEstablished = 1
+	tcpSynSent     = 2
+)
 
 // dialBeside dials one more Backend beside the one that is silent.
 func (l *loop) dialBeside(c *conn) {
