@@ -28,8 +28,9 @@ type dialer struct {
 
 // A dialed is the outcome of one dial.
 type dialed struct {
-	conn *net.TCPConn
-	err  error
+	backend netip.AddrPort
+	conn    *net.TCPConn
+	err     error
 }
 
 // dial connects to a Backend of f. One that refuses is followed by the next at
@@ -59,6 +60,9 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 		b := *choice.At(tried)
 		tried++
 		running++
+		if tried > 1 {
+			f.parts[0].count(b.Address, func(c *counters) { c.retries.Add(1) })
+		}
 		go func() { outcomes <- d.dialOne(ctx, f, b) }()
 		return true
 	}
@@ -79,7 +83,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend) (*net.TCPConn, error) {
 			}
 			errs = append(errs, o.err)
 			if ctx.Err() == nil {
-				f.counters.dialErrors.Add(1)
+				f.parts[0].count(o.backend, func(c *counters) { c.dialErrors.Add(1) })
 			}
 			local = local || isLocal(o.err)
 			if (local || !start()) && running == 0 {
@@ -98,15 +102,15 @@ func (d *dialer) dialOne(ctx context.Context, f *frontend, b registry.Backend) d
 		if f.loops.begins() {
 			d.log.Warn("refused to dial a backend", "frontend", f.now.Load().FrontendKey, "backend", b.Address, "error", errLoop)
 		}
-		return dialed{err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
+		return dialed{backend: b.Address, err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	dialer.SetMultipathTCP(false)
 	conn, err := connect(ctx, &dialer, "tcp", b.Address)
 	if err != nil {
-		return dialed{err: err}
+		return dialed{backend: b.Address, err: err}
 	}
-	return dialed{conn: conn.(*net.TCPConn)}
+	return dialed{backend: b.Address, conn: conn.(*net.TCPConn)}
 }
 
 // connect connects a socket without binding it first, as Dialer.DialTCP does

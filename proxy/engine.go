@@ -16,6 +16,13 @@ type engine interface {
 	// shards is how many parts the engine has that count for themselves.
 	shards() int
 
+	// tidy is called when the Backends of f have changed, for those that count
+	// what has come to them.
+	tidy(f *frontend)
+
+	// connections answers a query without disturbing the data path.
+	connections(ctx context.Context, q *query) error
+
 	// run does what the engine has to do besides its listeners, until ctx is
 	// done. Then it ends all connections and waits for everything it started.
 	run(ctx context.Context) error

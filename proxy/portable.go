@@ -28,11 +28,12 @@ type portable struct {
 
 	mu    sync.Mutex // guards the following
 	pipes map[*pipe]struct{}
+	udp   map[*udpListener]struct{} // that are open
 }
 
 func newPortable(o engineOptions) *portable {
 	e := &portable{
-		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}), descriptors: newBudget(o.MaxDescriptors),
+		limits: o.Limits, log: o.log, pipes: make(map[*pipe]struct{}), udp: make(map[*udpListener]struct{}), descriptors: newBudget(o.MaxDescriptors),
 		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
 	}
 	e.ctx, e.stop = context.WithCancel(context.Background())
@@ -47,8 +48,11 @@ func (e *portable) listen(f *frontend, at ListenAddr) (listener, error) {
 	return e.listenTCP(f, at)
 }
 
-// shards implements engine.
-func (e *portable) shards() int { return 0 }
+// shards implements engine: the goroutines share one part.
+func (e *portable) shards() int { return 1 }
+
+// tidy implements engine.
+func (e *portable) tidy(f *frontend) { f.parts[0].tidy() }
 
 // sweepInterval is how often connections that do not move are looked at.
 const sweepInterval = time.Second
@@ -136,6 +140,17 @@ func (e *portable) untrack(p *pipe) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.pipes, p)
+}
+
+// keep enters a UDP listener among those that are open, or takes it out.
+func (e *portable) keep(l *udpListener, open bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if open {
+		e.udp[l] = struct{}{}
+	} else {
+		delete(e.udp, l)
+	}
 }
 
 // network returns the name of a network that is of one IP family: Go would

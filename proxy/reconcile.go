@@ -17,11 +17,10 @@ import (
 
 // A frontend is what is open for one Frontend.
 type frontend struct {
-	now      atomic.Pointer[registry.Frontend] // the present state
-	picker   balancer.Picker
-	counters counters   // of an engine without parts
-	parts    []counters // of each part of an engine that counts for itself
-	loops    episode    // of Backends that are addresses of the Proxy
+	now    atomic.Pointer[registry.Frontend] // the present state
+	picker balancer.Picker
+	parts  []tally // of each part of the engine
+	loops  episode // of Backends that are addresses of the Proxy
 
 	// These belong to the goroutine of Run. An address that is wanted is in one
 	// of them.
@@ -194,8 +193,9 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 	}
 	if f == nil {
 		f = &frontend{
-			picker: new(balancer.RoundRobin), parts: make([]counters, p.engine.shards()),
+			picker: new(balancer.RoundRobin),
 		}
+		f.parts = newTallies(f, p.engine.shards())
 		f.now.Store(want)
 		p.set(key, f)
 	}
@@ -211,6 +211,7 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 		addresses = nil // without a socket the kernel refuses the datagrams
 	}
 	p.keep(f, addresses)
+	p.engine.tidy(f)
 	for _, at := range addresses {
 		if f.open.get(at) == nil && f.failed[at] == nil {
 			missing = append(missing, place{f, at})
