@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("USHER_NODENAME", "node-1")
 			env.Values[processKey{}] = new(process)
 			env.Values[backendsKey{}] = make(backends)
+			env.Values[heldKey{}] = make(map[string]net.Conn)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -65,6 +66,7 @@ func TestScripts(t *testing.T) {
 			"backend": cmdBackend,
 			"tcp":     cmdTCP,
 			"echo1m":  cmdEcho,
+			"hold":    cmdHold,
 			"udp":     cmdUDP,
 			"dig":     cmdDig,
 			"until":   cmdUntil,

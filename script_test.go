@@ -338,6 +338,35 @@ func word(err error) string {
 	return strings.ReplaceAll(err.Error(), " ", "-")
 }
 
+type heldKey struct{}
+
+// cmdHold opens a connection, says hello, and holds it for the rest of the
+// script: hold NAME ADDRESS. It prints where the connection comes from. "hold
+// -close NAME" ends it.
+func cmdHold(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: hold NAME ADDRESS | hold -close NAME")
+	}
+	held := ts.Value(heldKey{}).(map[string]net.Conn)
+	if args[0] == "-close" {
+		ts.Check(held[args[1]].Close())
+		return
+	}
+	c, err := net.DialTimeout("tcp", args[1], patience)
+	ts.Check(err)
+	ts.Defer(func() { c.Close() })
+	held[args[0]] = c
+	c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(c, "hello")
+	for text := ""; !strings.HasSuffix(text, "hello"); { // after the name of the backend
+		var buf [64]byte
+		n, err := c.Read(buf[:])
+		ts.Check(err)
+		text += string(buf[:n])
+	}
+	fmt.Fprintln(ts.Stdout(), c.LocalAddr())
+}
+
 // cmdEcho sends 1 MiB, ends its half of the connection, and checks that all
 // comes back after that.
 func cmdEcho(ts *testscript.TestScript, neg bool, args []string) {

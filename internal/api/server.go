@@ -27,6 +27,10 @@ type Options struct {
 	// Status describes the daemon. If nil, there is no status resource.
 	Status func() Status
 
+	// Connections lists what is open on this node. If nil, there is no such
+	// resource.
+	Connections func(context.Context, ConnectionQuery) (ConnectionList, error)
+
 	// Ready says what is missing for this node to serve. If nil, a synced
 	// Store is enough.
 	Ready func() error

@@ -76,7 +76,7 @@ func newFake(t *testing.T, manifests string) *fake {
 	f := &fake{Store: registry.NewStore(), revision: 1, watching: make(chan struct{}, 1)}
 	f.read = api.New(api.Options{Store: f.Store, Status: func() api.Status {
 		return api.Status{UsherVersion: "v1", NodeName: "node-1", PID: 7}
-	}}).Handler()
+	}, Connections: someConnections}).Handler()
 	f.Replace(1, nil)
 	documents, err := parseDocuments([]byte(manifests))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +21,32 @@ const ownPath = "/apis/" + api.Group + "/" + api.Version
 func (c *Client) Status(ctx context.Context) (*api.Status, error) {
 	out := new(api.Status)
 	if err := c.JSON(ctx, http.MethodGet, ownPath+"/status", nil, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ConnectionOptions say which connections are asked for.
+type ConnectionOptions struct {
+	Namespace string   // "": all
+	Services  []string // by name; none: all
+	Limit     int      // 0: as the server thinks right
+}
+
+// Connections returns what is open on the daemon's node.
+func (c *Client) Connections(ctx context.Context, o ConnectionOptions) (*api.ConnectionList, error) {
+	query := url.Values{}
+	if o.Namespace != "" {
+		query.Set("namespace", o.Namespace)
+	}
+	for _, name := range o.Services {
+		query.Add("service", name)
+	}
+	if o.Limit > 0 {
+		query.Set("limit", strconv.Itoa(o.Limit))
+	}
+	out := new(api.ConnectionList)
+	if err := c.JSON(ctx, http.MethodGet, ownPath+"/connections", query, "", nil, out); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -125,7 +125,7 @@ func (d *daemon) open(ctx context.Context) error {
 func (d *daemon) openAPI(token string) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
-		Store: d.store, Writer: d.writer, Status: d.status, Ready: d.ready, Token: token,
+		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.ready, Token: token,
 		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
 		Views: d.localAddresses, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
