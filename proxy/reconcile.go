@@ -96,7 +96,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	for {
 		snapshot := p.options.Store.Snapshot()
+		end := p.begin(Sync{Full: true})
 		p.reconcileAll(snapshot)
+		end()
 		p.setApplied(snapshot.Number())
 		select {
 		case <-p.synced:
@@ -135,7 +137,11 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 	}
 	snapshot := p.options.Store.Snapshot()
 	dirty := make(map[registry.FrontendKey]*registry.Frontend)
+	var s Sync
 	for _, c := range commits {
+		for _, change := range c.Objects {
+			s.add(change, p.started)
+		}
 		for _, change := range c.Frontends {
 			f := change.New
 			if f == nil {
@@ -144,7 +150,11 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 			dirty[f.FrontendKey] = snapshot.Frontend(f.FrontendKey)
 		}
 	}
-	p.reconcile(dirty)
+	if len(dirty)+s.Services+s.EndpointSlices > 0 {
+		end := p.begin(s)
+		p.reconcile(dirty)
+		end()
+	}
 	p.setApplied(commits[len(commits)-1].Number)
 	return nil
 }

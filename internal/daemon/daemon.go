@@ -125,7 +125,7 @@ func (d *daemon) open(ctx context.Context) error {
 func (d *daemon) openAPI(token string) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
-		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.ready, Token: token,
+		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.checks(), Token: token,
 		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
 		Views: d.localAddresses, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
@@ -202,20 +202,37 @@ func (d *daemon) applied(ctx context.Context, revision int64) error {
 	return d.proxy.WaitRevision(ctx, revision)
 }
 
-// ready says what is missing for this node to serve, or nil.
-func (d *daemon) ready() error {
-	for _, part := range []struct {
-		done <-chan struct{}
-		name string
-	}{{d.store.Synced(), "the registry has not been read yet"}, {d.proxy.Synced(), "listeners are not open yet"}} {
-		select {
-		case <-part.done:
-		default:
-			return errors.New(part.name)
+// checks returns what has to be for this node to serve. Names are the API
+// server's where it has them.
+func (d *daemon) checks() []api.Check {
+	after := func(done <-chan struct{}, missing string) func() error {
+		return func() error {
+			select {
+			case <-done:
+				return nil
+			default:
+				return errors.New(missing)
+			}
 		}
 	}
-	if !d.bootstrapped.Load() {
-		return errors.New("the Services kubernetes and kube-dns are not there yet")
+	return []api.Check{
+		{Name: "informer-sync", Fails: after(d.store.Synced(), "the registry has not been read yet")},
+		{Name: "proxy", Fails: after(d.proxy.Synced(), "listeners are not open yet")},
+		{Name: "bootstrap", Fails: func() error {
+			if !d.bootstrapped.Load() {
+				return errors.New("the Services kubernetes and kube-dns are not there yet")
+			}
+			return nil
+		}},
+	}
+}
+
+// ready says what is missing for this node to serve, or nil.
+func (d *daemon) ready() error {
+	for _, c := range d.checks() {
+		if err := c.Fails(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
