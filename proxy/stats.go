@@ -43,6 +43,21 @@ type Counts struct {
 	Dropped     uint64 // datagrams that could not be passed on
 }
 
+// Plus returns the sum of both.
+func (n Counts) Plus(m Counts) Counts {
+	n.Connections += m.Connections
+	n.Active += m.Active
+	n.BytesUp += m.BytesUp
+	n.BytesDown += m.BytesDown
+	n.DialErrors += m.DialErrors
+	n.Retries += m.Retries
+	n.Resets += m.Resets
+	n.Flows += m.Flows
+	n.ActiveFlows += m.ActiveFlows
+	n.Dropped += m.Dropped
+	return n
+}
+
 // add adds what belongs to no Backend, or to one.
 func (n *Counts) add(c *counters) {
 	n.Connections += c.connections.Load()

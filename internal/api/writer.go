@@ -44,12 +44,14 @@ type Writer struct {
 	events   *eventLease
 	dryRun   bool
 
+	allocations *allocations
+
 	generateName func(base string) string // generatedName but in tests
 }
 
 // NewWriter returns a Writer.
 func NewWriter(o WriterOptions) *Writer {
-	w := &Writer{WriterOptions: o, events: new(eventLease), generateName: generatedName}
+	w := &Writer{WriterOptions: o, events: new(eventLease), allocations: newAllocations(), generateName: generatedName}
 	for _, r := range o.ServiceCIDRs {
 		family := corev1.IPv6Protocol
 		if r.Prefix().Addr().Is4() {

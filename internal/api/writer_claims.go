@@ -39,6 +39,14 @@ type allocation struct {
 	key        registry.Key           // the present attempt
 }
 
+// first returns the first of the candidates.
+func (a *allocation) first() registry.Key {
+	for key := range a.candidates {
+		return key
+	}
+	return registry.Key{}
+}
+
 // newClaims works out what a new object has to claim.
 func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
 	return &claims{
@@ -212,6 +220,7 @@ func (c *claims) next() ([]etcd.Op, error) {
 			return nil, c.errorFor(key, msg)
 		}
 		if c.lost[key] {
+			c.count(key, static, false)
 			what := "IP"
 			if key.Kind == registry.NodePorts {
 				what = "port"
@@ -222,6 +231,7 @@ func (c *claims) next() ([]etcd.Op, error) {
 	}
 	for i, a := range c.open {
 		if !c.find(a, c.open[:i]) {
+			c.count(a.first(), dynamic, false)
 			return nil, apierrors.NewInternalError(a.full)
 		}
 		a.give(a.key)

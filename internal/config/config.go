@@ -35,6 +35,7 @@ type Config struct {
 	Socket        string // of the API
 	Listen        string // TCP address of the API; "": none
 	Engine        string // of the proxy: "auto", "loop", "portable"
+	Healthz       string // TCP address of the proxy's health check; "": none
 	DNS           DNS
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
@@ -80,7 +81,7 @@ type keys struct {
 		Autopath         bool
 		RebindDomains    []string
 	}
-	Proxy struct{ Engine string }
+	Proxy struct{ Engine, Healthz string }
 	Log   struct{ Level string }
 	Views []string
 }
@@ -152,7 +153,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	c := &Config{
 		ClusterDomain: strings.Trim(k.ClusterDomain, "."),
 		Zone:          k.Zone, Etcd: k.Etcd, Listen: k.API.Listen, Views: k.Views,
-		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine,
+		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine, Healthz: k.Proxy.Healthz,
 	}
 	for s := range strings.SplitSeq(k.ServiceCIDR, ",") {
 		prefix, err := parsePrefix("serviceCIDR", strings.TrimSpace(s))

@@ -50,6 +50,8 @@ type daemon struct {
 	mirror    *etcd.Mirror
 	views     []*vip.View
 	proxy     *proxy.Proxy
+	kubeProxy *kubeProxy
+	healthz   *healthz // nil: not asked for
 	dns       *dns.Server
 	resolvers []*resolver
 	writer    *api.Writer
@@ -107,9 +109,10 @@ func (d *daemon) open(ctx context.Context) error {
 	if d.views, err = openViews(d.Config, d.Log); err != nil {
 		return err
 	}
+	d.kubeProxy = newKubeProxy()
 	d.proxy = proxy.New(proxy.Options{
 		Store: d.store, Log: d.Log, Listen: d.listen, Engine: d.Config.Engine,
-		Report: func(s proxy.Status) { d.reports.listening(s) },
+		Report: func(s proxy.Status) { d.reports.listening(s) }, Observe: d.kubeProxy.observe,
 	})
 	d.writer = api.NewWriter(api.WriterOptions{
 		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Applied: d.applied,
@@ -118,6 +121,9 @@ func (d *daemon) open(ctx context.Context) error {
 	d.reports = newReporter(d)
 	d.mirror = &etcd.Mirror{Client: d.client, Store: d.store, Report: d.reports.unreadable, Log: d.Log}
 	d.openDNS(ctx)
+	if err := d.openHealthz(); err != nil {
+		return err
+	}
 	return d.openAPI(token)
 }
 
@@ -158,6 +164,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	for _, r := range d.resolvers {
 		run("dns", func(ctx context.Context) error { return r.serve(ctx, d) })
 	}
+	if d.healthz != nil {
+		run("healthz", d.healthz.serve)
+	}
 	run("bootstrap", d.bootstrap)
 	run("repair", d.repair)
 	run("events", d.events.Run)
@@ -172,6 +181,9 @@ func (d *daemon) close() error {
 	var errs []error
 	for _, r := range d.resolvers {
 		errs = append(errs, r.close())
+	}
+	if d.healthz != nil {
+		d.healthz.listener.Close() // which it did if it served
 	}
 	if d.api != nil {
 		errs = append(errs, d.api.Close())
