@@ -140,7 +140,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 
 func environment(ts *testscript.TestScript) []string {
 	env := os.Environ()
-	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "HOME", "PATH", "TMPDIR"} {
+	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "USHER_PROXY_HEALTHZ", "HOME", "PATH", "TMPDIR"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
