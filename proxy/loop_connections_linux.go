@@ -11,7 +11,7 @@ import (
 
 // listed is how many places of its tables a loop looks at before it moves bytes
 // again: a fraction of a millisecond.
-const listed = 4 * slabSize
+const listed = slabSize
 
 // A page is what a loop is asked for at once, and the memory for it: a loop
 // makes none grow.
