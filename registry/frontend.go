@@ -11,7 +11,7 @@ import (
 
 // A FrontendKey identifies a Frontend: one VIP, port and protocol.
 type FrontendKey struct {
-	Address  netip.Addr // the ClusterIP
+	Address  netip.Addr // a ClusterIP, or what else the Service is reached by
 	Port     uint16
 	Protocol corev1.Protocol // TCP or UDP
 }
@@ -25,6 +25,7 @@ func (k FrontendKey) String() string { return fmt.Sprintf("%s/%s", k.AddrPort(),
 // immutable.
 type Frontend struct {
 	FrontendKey
+	Reach    Reach
 	Service  types.NamespacedName
 	PortName string
 
@@ -45,8 +46,12 @@ type Backend struct {
 	Node    string // the node the endpoint is on; "" when unknown
 }
 
+// id is the primary key of f in its table. Of those with one FrontendKey the
+// first is served.
+func (f *Frontend) id() string { return fmt.Sprintf("%s %d %s", f.FrontendKey, f.Reach, f.Service) }
+
 // Equal reports whether f and g serve the same thing in the same way.
 func (f *Frontend) Equal(g *Frontend) bool {
-	return f.FrontendKey == g.FrontendKey && f.Service == g.Service && f.PortName == g.PortName &&
+	return f.FrontendKey == g.FrontendKey && f.Reach == g.Reach && f.Service == g.Service && f.PortName == g.PortName &&
 		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining)
 }

@@ -139,7 +139,9 @@ func (g *globals) execDirect(c *client.Client, status *api.Status, args, env []s
 		}
 		ranges = append(ranges, prefix)
 	}
-	return direct.Run(direct.Options{Args: args, Env: env, Client: c, ServiceCIDR: ranges, Stderr: g.env.Stderr})
+	return direct.Run(direct.Options{
+		Args: args, Env: env, Client: c, ServiceCIDR: ranges, Node: status.NodeName, Stderr: g.env.Stderr,
+	})
 }
 
 // visibleNameserver returns the nameserver of the View that has the ClusterIPs
