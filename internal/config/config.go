@@ -26,6 +26,8 @@ import (
 type Config struct {
 	ServiceCIDRs  []netip.Prefix // one for each IP family, the primary one first
 	NodePorts     registry.PortRange
+	NodePortsAt   NodePortAddresses
+	Pool          netip.Prefix // of load balancers' addresses; not valid: none
 	LoopbackCIDR  netip.Prefix
 	ClusterDomain string
 	NodeName      string
@@ -39,6 +41,13 @@ type Config struct {
 	DNS           DNS
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
+}
+
+// NodePortAddresses say at which addresses of the machine node ports are
+// served.
+type NodePortAddresses struct {
+	Localhost, Primary, All bool
+	Ranges                  []netip.Prefix
 }
 
 // DNS says what the nameserver answers.
@@ -67,6 +76,10 @@ type Etcd struct {
 type keys struct {
 	ServiceCIDR   string
 	NodePortRange string
+
+	NodePortAddresses []string
+
+	LoadBalancer  struct{ Pool string }
 	LoopbackCIDR  string
 	ClusterDomain string
 	NodeName      string
@@ -169,11 +182,19 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	if c.NodePorts, err = registry.ParsePortRange(k.NodePortRange); err != nil {
 		return nil, fmt.Errorf("nodePortRange: %w", err)
 	}
+	if c.NodePortsAt, err = parseNodePortAddresses(k.NodePortAddresses); err != nil {
+		return nil, err
+	}
 	if c.LoopbackCIDR, err = parsePrefix("loopbackCIDR", k.LoopbackCIDR); err != nil {
 		return nil, err
 	}
 	if !c.LoopbackCIDR.Addr().IsLoopback() {
 		return nil, fmt.Errorf("loopbackCIDR %q: not a loopback range", k.LoopbackCIDR)
+	}
+	if k.LoadBalancer.Pool != "" {
+		if c.Pool, err = c.parsePool(k.LoadBalancer.Pool); err != nil {
+			return nil, err
+		}
 	}
 	if msgs := validation.IsDNS1123Subdomain(c.ClusterDomain); len(msgs) > 0 {
 		return nil, fmt.Errorf("clusterDomain %q: %s", k.ClusterDomain, msgs[0])
