@@ -30,6 +30,9 @@ type WriterOptions struct {
 	// NodePorts is the range of node ports.
 	NodePorts registry.PortRange
 
+	// Pool has the addresses of load balancers; the zero value has none.
+	Pool registry.IPRange
+
 	// Applied waits until this node serves the registry's state at revision.
 	Applied func(ctx context.Context, revision int64) error
 }
