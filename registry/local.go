@@ -24,8 +24,8 @@ func (l Local) equal(m Local) bool {
 	return l.Node == m.Node && slices.Equal(l.Addresses, m.Addresses) && slices.Equal(l.NodePorts, m.NodePorts)
 }
 
-// has reports whether this machine can listen at addr.
-func (l Local) has(addr netip.Addr) bool {
+// Has reports whether this machine can listen at addr.
+func (l Local) Has(addr netip.Addr) bool {
 	return slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 

@@ -36,7 +36,7 @@ func (tx *transaction) places(svc *corev1.Service, port corev1.ServicePort) []pl
 	add := func(ip string, reach Reach) {
 		addr, ok := parseAddr(ip)
 		has := slices.ContainsFunc(list, func(p place) bool { return p.addr == addr })
-		if ok && !has && (reach == ByClusterIP || tx.local.has(addr)) {
+		if ok && !has && (reach == ByClusterIP || tx.local.Has(addr)) {
 			list = append(list, place{addr, uint16(port.Port), reach})
 		}
 	}
@@ -79,4 +79,13 @@ func isLocalOnly(svc *corev1.Service, reach Reach) bool {
 		return deref(svc.Spec.InternalTrafficPolicy, "") == corev1.ServiceInternalTrafficPolicyLocal
 	}
 	return svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
+}
+
+// HealthCheckPort returns the port at which svc, which may be nil, is to have a
+// health check on each node, or 0.
+func HealthCheckPort(svc *corev1.Service) int32 {
+	if svc == nil || unproxied(svc) || !NeedsHealthCheck(svc) {
+		return 0
+	}
+	return svc.Spec.HealthCheckNodePort
 }

@@ -48,7 +48,9 @@ type daemon struct {
 	client    *etcd.Client
 	store     *registry.Store
 	mirror    *etcd.Mirror
-	views     []*vip.View
+	views     []*vip.View // of ClusterIPs
+	pool      *vip.View   // of load balancers' addresses; nil without
+	local     atomic.Pointer[registry.Local]
 	proxy     *proxy.Proxy
 	kubeProxy *kubeProxy
 	healthz   *healthz // nil: not asked for
@@ -57,6 +59,7 @@ type daemon struct {
 	writer    *api.Writer
 	events    *api.Recorder
 	reports   *reporter
+	health    *healthChecks
 	api       *api.Server
 
 	bootstrapped atomic.Bool // the Services that always exist do
@@ -110,15 +113,20 @@ func (d *daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.kubeProxy = newKubeProxy()
+	if d.pool, err = openPool(d.Config.Pool, d.Log); err != nil {
+		return err
+	}
+	d.readAddresses()
 	d.proxy = proxy.New(proxy.Options{
 		Store: d.store, Log: d.Log, Listen: d.listen, Engine: d.Config.Engine,
 		Report: func(s proxy.Status) { d.reports.listening(s) }, Observe: d.kubeProxy.observe,
 	})
 	d.writer = api.NewWriter(api.WriterOptions{
-		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Applied: d.applied,
+		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Pool: d.poolRange(), Applied: d.applied,
 	})
 	d.events = api.NewRecorder(d.writer, d.Config.NodeName, d.Log)
 	d.reports = newReporter(d)
+	d.health = newHealthChecks(d)
 	d.mirror = &etcd.Mirror{Client: d.client, Store: d.store, Report: d.reports.unreadable, Log: d.Log}
 	d.openDNS(ctx)
 	if err := d.openHealthz(); err != nil {
@@ -169,6 +177,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	run("bootstrap", d.bootstrap)
 	run("repair", d.repair)
+	run("addresses", d.followAddresses)
+	run("load balancers", d.balance)
+	run("health checks", d.health.run)
 	run("events", d.events.Run)
 	run("conditions", d.reports.run)
 	run("memory", d.returnMemory)
@@ -188,7 +199,7 @@ func (d *daemon) close() error {
 	if d.api != nil {
 		errs = append(errs, d.api.Close())
 	}
-	for _, v := range d.views {
+	for _, v := range d.allViews() {
 		errs = append(errs, v.Close())
 	}
 	if d.client != nil {
