@@ -61,7 +61,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":   cmdServe,
-			"stop":    cmdStop,
+			"quit":    cmdQuit,
 			"crash":   cmdCrash,
 			"backend": cmdBackend,
 			"tcp":     cmdTCP,
@@ -160,8 +160,8 @@ func (p *process) end(sig os.Signal) error {
 	return err
 }
 
-// cmdStop ends the daemon as Ctrl-C does and checks that it ends well.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+// cmdQuit ends the daemon as Ctrl-C does and checks that it ends well.
+func cmdQuit(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Value(processKey{}).(*process).end(os.Interrupt); err != nil {
 		ts.Fatalf("the daemon ended with %v\n%s", err, ts.ReadFile("daemon.log"))
 	}
