@@ -33,8 +33,9 @@ type Frontend struct {
 	// any the Frontend refuses connections.
 	Backends []Backend
 
-	// Draining are the terminating endpoints that still serve. They get
-	// nothing new, and keep the UDP flows they have.
+	// Draining are the other endpoints that serve: they terminate, or a policy
+	// or a hint prefers others. They get nothing new, and keep the UDP flows
+	// they have.
 	Draining []Backend
 }
 

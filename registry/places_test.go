@@ -19,7 +19,7 @@ var onHost = Local{
 // its endpoints: one is on this node and one is not.
 func TestPlaces(t *testing.T) {
 	const (
-		here, both = " 10.1.0.1:1", " 10.1.0.1:1 10.1.0.2:1"
+		here, both = " 10.1.0.1:1 draining:10.1.0.2:1", " 10.1.0.1:1 10.1.0.2:1"
 		nodePort   = `[{port: 80, targetPort: 8080, nodePort: 30001}]`
 	)
 	balancer := func(ingress string) string {

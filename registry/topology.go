@@ -19,22 +19,24 @@ type endpoint struct {
 // chooseBackends splits endpoints as kube-proxy does. The ready ones are used;
 // when there is none, those that terminate and still serve (KEP-1669). With
 // localOnly that is asked of the endpoints on this node alone; otherwise hints
-// narrow the ready ones down.
+// narrow the ready ones down. What serves and is not used drains: neither a
+// policy nor a hint ends a flow.
 func (tx *transaction) chooseBackends(endpoints []endpoint, localOnly bool) (backends, draining []Backend) {
 	near := func(e endpoint) bool { return e.Node != "" && e.Node == tx.local.Node }
+	use, fallBack := near, near
 	if !localOnly {
-		near = nearest(endpoints, tx.local.Node, tx.zoneOf(tx.local.Node))
+		use = nearest(endpoints, tx.local.Node, tx.zoneOf(tx.local.Node))
+		fallBack = func(endpoint) bool { return true }
 	}
+	hasReady := slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.ready && use(e) })
 	for _, e := range endpoints {
+		ending := !e.ready && e.serving && e.terminating
 		switch {
-		case e.ready && near(e):
+		case e.ready && use(e), ending && !hasReady && fallBack(e):
 			backends = append(backends, e.Backend)
-		case !e.ready && e.serving && e.terminating && (!localOnly || near(e)):
+		case e.ready, ending:
 			draining = append(draining, e.Backend)
 		}
-	}
-	if len(backends) == 0 {
-		return draining, nil
 	}
 	return backends, draining
 }
