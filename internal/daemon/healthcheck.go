@@ -149,21 +149,21 @@ func (h *healthChecks) look(names map[types.NamespacedName]bool) {
 		h.at = addresses
 		maps.Copy(names, h.wanted())
 	}
+	// What is closed may be the port of another.
 	for name := range names {
-		svc := snapshot.Service(name.Namespace, name.Name)
-		port := registry.HealthCheckPort(svc)
 		c := h.checks[name]
-		if c != nil && (c.port != port || moved) {
+		if c != nil && (moved || c.port != registry.HealthCheckPort(snapshot.Service(name.Namespace, name.Name))) {
 			c.close()
 			delete(h.checks, name)
 			delete(h.failing, name)
-			c = nil
 		}
-		if c == nil && port != 0 {
-			c = &healthCheck{port: port}
-			h.checks[name] = c
+	}
+	for name := range names {
+		svc := snapshot.Service(name.Namespace, name.Name)
+		if port := registry.HealthCheckPort(svc); h.checks[name] == nil && port != 0 {
+			h.checks[name] = &healthCheck{port: port}
 		}
-		if c != nil && c.server == nil {
+		if c := h.checks[name]; c != nil && c.server == nil {
 			h.open(c, svc)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -27,24 +28,24 @@ apiVersion: v1
 metadata: {name: web, namespace: finance}
 spec: {clusterIP: 10.96.0.5, ports: [{port: 80}]}`
 
-// newTestReporter returns a reporter whose writes end in a Store, and what it
-// wrote last. A write fails as long as *fail is not nil.
-func newTestReporter(t *testing.T) (r *reporter, fail *error) {
+// newTestReporter returns a reporter whose writes end in a Store, and what
+// says that the registry is away: then writes fail.
+func newTestReporter(t *testing.T) (r *reporter, away *atomic.Bool) {
 	t.Helper()
-	fail = new(error)
+	away = new(atomic.Bool)
 	d := &daemon{Options: Options{Config: &config.Config{}, Log: slog.New(slog.DiscardHandler)}, store: registry.NewStore()}
 	d.store.Replace(1, nil)
 	d.events = api.NewRecorder(nil, "here", d.Log)
 	d.proxy = proxy.New(proxy.Options{Store: d.store, Engine: "portable", Listen: func(registry.FrontendKey) []proxy.ListenAddr { return nil }})
 	r = newReporter(d)
 	r.write = func(_ context.Context, svc *corev1.Service) error {
-		if *fail != nil {
-			return *fail
+		if away.Load() {
+			return errors.New("etcd is away")
 		}
 		d.store.Apply(d.store.Snapshot().Revision()+1, []registry.Write{{Key: registry.KeyOf(svc), Object: svc}})
 		return nil
 	}
-	return r, fail
+	return r, away
 }
 
 func (r *reporter) written() []string {
@@ -91,7 +92,7 @@ func TestConditions(t *testing.T) {
 // say, and what Services want that is not done.
 func TestConditionIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, fail := newTestReporter(t)
+		r, away := newTestReporter(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)
 		go func() { done <- r.d.proxy.Run(ctx) }()
@@ -102,7 +103,7 @@ func TestConditionIsRetried(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		*fail = errors.New("etcd is away")
+		away.Store(true)
 		put(t, r.d.store, `
 kind: Service
 apiVersion: v1
@@ -112,7 +113,7 @@ spec: {type: LoadBalancer, clusterIP: 10.96.0.5, loadBalancerSourceRanges: [10.0
 		if got := r.written(); got != nil {
 			t.Fatalf("written %q", got)
 		}
-		*fail = nil
+		away.Store(false)
 		time.Sleep(maxRetry) // of the bubble: the condition comes by time alone
 		want := []string{"usher.internal/Supported False NotSupported: port 9/SCTP is stored, not proxied; " +
 			"loadBalancerSourceRanges are stored, not enforced: clients of the load balancer are on this machine"}
