@@ -61,9 +61,15 @@ func (r *reporter) written() []string {
 func TestConditions(t *testing.T) {
 	r, _ := newTestReporter(t)
 	put(t, r.d.store, simpleService)
-	name := types.NamespacedName{Namespace: "finance", Name: "web"}
-	at := func(protocol corev1.Protocol) listenPort {
-		return listenPort{netip.MustParseAddrPort("127.0.0.1:30080"), protocol}
+	status := func(protocol corev1.Protocol, err error) proxy.Status {
+		at := netip.MustParseAddrPort("127.0.0.1:30080")
+		return proxy.Status{
+			Frontend: &registry.Frontend{
+				FrontendKey: registry.FrontendKey{Address: at.Addr(), Port: at.Port(), Protocol: protocol},
+				Service:     types.NamespacedName{Namespace: "finance", Name: "web"},
+			},
+			Address: proxy.ListenAddr{AddrPort: at}, Err: err,
+		}
 	}
 	const wayOut = "; end the other program, or give the Service another port; usher tries again"
 	for _, step := range []struct {
@@ -78,7 +84,7 @@ func TestConditions(t *testing.T) {
 		{"TCP", nil, []string{"usher.internal/Listening False PortInUse: cannot listen on 127.0.0.1:30080/UDP: another program listens there" + wayOut}},
 		{"UDP", nil, []string{"usher.internal/Listening True Listening: listening at every address"}},
 	} {
-		r.note(name, at(step.protocol), step.err)
+		r.listening(status(step.protocol, step.err))
 		if !r.updateAll(t.Context()) {
 			t.Fatal("the condition is not written")
 		}
