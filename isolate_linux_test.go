@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -18,6 +19,9 @@ func enterNamespace() {
 		lo, err := netlink.LinkByName("lo")
 		if err == nil {
 			err = netlink.LinkSetUp(lo)
+		}
+		if err == nil { // as if there were a network
+			err = netlink.AddrAdd(lo, &netlink.Addr{IPNet: netlink.NewIPNet(net.IPv4(192, 0, 2, 7))})
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "bring lo up:", err)

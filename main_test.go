@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("USHER_NODENAME", "node-1")
 			env.Values[processKey{}] = new(process)
 			env.Values[backendsKey{}] = make(backends)
+			env.Values[heldKey{}] = make(map[string]net.Conn)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -60,12 +61,13 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":   cmdServe,
-			"stop":    cmdStop,
+			"quit":    cmdQuit,
 			"crash":   cmdCrash,
 			"backend": cmdBackend,
 			"tcp":     cmdTCP,
 			"from":    cmdFrom,
 			"echo1m":  cmdEcho,
+			"hold":    cmdHold,
 			"udp":     cmdUDP,
 			"dig":     cmdDig,
 			"until":   cmdUntil,
@@ -139,7 +141,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 
 func environment(ts *testscript.TestScript) []string {
 	env := os.Environ()
-	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "HOME", "PATH", "TMPDIR"} {
+	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "USHER_PROXY_HEALTHZ", "HOME", "PATH", "TMPDIR"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}
@@ -159,8 +161,8 @@ func (p *process) end(sig os.Signal) error {
 	return err
 }
 
-// cmdStop ends the daemon as Ctrl-C does and checks that it ends well.
-func cmdStop(ts *testscript.TestScript, neg bool, args []string) {
+// cmdQuit ends the daemon as Ctrl-C does and checks that it ends well.
+func cmdQuit(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Value(processKey{}).(*process).end(os.Interrupt); err != nil {
 		ts.Fatalf("the daemon ended with %v\n%s", err, ts.ReadFile("daemon.log"))
 	}

@@ -48,20 +48,23 @@ func poll(ok func() bool) bool {
 }
 
 // cmdUntil runs a command again and again until it succeeds and its output
-// matches a pattern: until PATTERN exec COMMAND ARG…, or until PATTERN tcp
-// ADDRESS; with ! until the output does not match.
+// matches a pattern: until PATTERN exec COMMAND ARG…, until PATTERN http METHOD
+// URL, or until PATTERN tcp ADDRESS; with ! until the output does not match.
 func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
-	if len(args) < 3 || args[1] != "exec" && args[1] != "tcp" {
-		ts.Fatalf("usage: [!] until PATTERN exec COMMAND ARG… | [!] until PATTERN tcp ADDRESS")
+	if len(args) < 3 || !slices.Contains([]string{"exec", "http", "tcp"}, args[1]) {
+		ts.Fatalf("usage: [!] until PATTERN exec COMMAND ARG… | [!] until PATTERN http METHOD URL | [!] until PATTERN tcp ADDRESS")
 	}
 	pattern, err := regexp.Compile(args[0])
 	ts.Check(err)
 	var out string
 	if !poll(func() bool {
 		var err error
-		if args[1] == "tcp" {
+		switch args[1] {
+		case "tcp":
 			out = ask(args[2])
-		} else {
+		case "http":
+			out = sendHTTP(ts, args[2:])
+		default:
 			err = ts.Exec(args[2], args[3:]...)
 			out = ts.ReadFile("stdout") + ts.ReadFile("stderr")
 		}
@@ -176,6 +179,10 @@ func cmdHundred(ts *testscript.TestScript, neg bool, args []string) {
 // cmdHTTP sends a request and prints the code and the body: http METHOD URL
 // [HEADER:VALUE].
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
+	fmt.Fprintln(ts.Stdout(), sendHTTP(ts, args))
+}
+
+func sendHTTP(ts *testscript.TestScript, args []string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, args[0], args[1], nil)
@@ -192,7 +199,7 @@ func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	ts.Check(err)
-	fmt.Fprintf(ts.Stdout(), "%d %s\n", resp.StatusCode, body)
+	return fmt.Sprintf("%d %s", resp.StatusCode, body)
 }
 
 // cmdWatching waits until a client has a watch open: watching.
@@ -336,6 +343,35 @@ func word(err error) string {
 		return "reset"
 	}
 	return strings.ReplaceAll(err.Error(), " ", "-")
+}
+
+type heldKey struct{}
+
+// cmdHold opens a connection, says hello, and holds it for the rest of the
+// script: hold NAME ADDRESS. It prints where the connection comes from. "hold
+// -close NAME" ends it.
+func cmdHold(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: hold NAME ADDRESS | hold -close NAME")
+	}
+	held := ts.Value(heldKey{}).(map[string]net.Conn)
+	if args[0] == "-close" {
+		ts.Check(held[args[1]].Close())
+		return
+	}
+	c, err := net.DialTimeout("tcp", args[1], patience)
+	ts.Check(err)
+	ts.Defer(func() { c.Close() })
+	held[args[0]] = c
+	c.SetDeadline(time.Now().Add(patience))
+	fmt.Fprint(c, "hello")
+	for text := ""; !strings.HasSuffix(text, "hello"); { // after the name of the backend
+		var buf [64]byte
+		n, err := c.Read(buf[:])
+		ts.Check(err)
+		text += string(buf[:n])
+	}
+	fmt.Fprintln(ts.Stdout(), c.LocalAddr())
 }
 
 // cmdEcho sends 1 MiB, ends its half of the connection, and checks that all

@@ -20,7 +20,9 @@ func TestLocalFaultsEjectNobodyOfLoops(t *testing.T) {
 		p.Update(&registry.Frontend{Backends: []registry.Backend{
 			{Address: netip.MustParseAddrPort("10.0.0.1:80")}, {Address: netip.MustParseAddrPort("10.0.0.2:80")},
 		}})
-		c := conn{acceptor: &acceptor{counters: new(counters)}, choice: p.Pick(netip.Addr{}, 0)}
+		f := new(frontend)
+		f.now.Store(new(registry.Frontend))
+		c := conn{acceptor: &acceptor{tally: &newTallies(f, 1)[0]}, choice: p.Pick(netip.Addr{}, 0)}
 		l := loop{}
 		for range 3 {
 			l.failed(&c, 1, errno)

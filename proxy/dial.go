@@ -75,6 +75,9 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 		h := held{choice, tried}
 		tried++
 		running = append(running, h.place)
+		if tried > 1 {
+			f.parts[0].count(h.backend().Address, func(c *counters) { c.retries.Add(1) })
+		}
 		go func() { outcomes <- d.dialOne(ctx, f, h) }()
 		return true
 	}
@@ -97,7 +100,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 			}
 			errs = append(errs, o.err)
 			if ctx.Err() == nil {
-				f.counters.dialErrors.Add(1)
+				f.parts[0].count(o.backend().Address, func(c *counters) { c.dialErrors.Add(1) })
 			}
 			d.failed(ctx, o)
 			local = local || isLocal(o.err)

@@ -19,6 +19,13 @@ type engine interface {
 	// clock is the time by which the engine tells Pickers what it does, in ns.
 	clock() int64
 
+	// tidy is called when the Backends of f have changed, for those that count
+	// what has come to them.
+	tidy(f *frontend)
+
+	// connections answers a query without disturbing the data path.
+	connections(ctx context.Context, q *query) error
+
 	// run does what the engine has to do besides its listeners, until ctx is
 	// done. Then it ends all connections and waits for everything it started.
 	run(ctx context.Context) error

@@ -88,12 +88,13 @@ func TestFailureIsTakenBack(t *testing.T) { eachEngine(t, testFailureIsTakenBack
 func testFailureIsTakenBack(t *testing.T, start starter) {
 	const ip = "127.96.0.5"
 	taken := func(t *testing.T) (vip netip.AddrPort, release func()) {
-		vip = freePort(t, ip)
-		other, err := net.Listen("tcp4", fmt.Sprintf("0.0.0.0:%d", vip.Port()))
+		anywhere := freePort(t, "0.0.0.0")
+		vip = netip.AddrPortFrom(netip.MustParseAddr(ip), anywhere.Port())
+		other, err := net.Listen("tcp4", anywhere.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		packets, err := net.ListenPacket("udp4", fmt.Sprintf("0.0.0.0:%d", vip.Port()))
+		packets, err := net.ListenPacket("udp4", anywhere.String())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,12 +17,16 @@ import (
 type flow struct {
 	listener *udpListener
 	client   netip.AddrPort
+	started  time.Time
 	heard    atomic.Int64 // time of the last datagram in either direction, in ns
-	large    atomic.Bool  // last is more than what a flow may keep for long
+	down     atomic.Uint64
+	large    atomic.Bool // last is more than what a flow may keep for long
 
 	// The following are guarded by the listener's mu.
-	held     held // its Backend
-	proven   bool // that has answered
+	held     held      // its Backend
+	proven   bool      // that has answered
+	counters *counters // of the Backend
+	up       uint64    // bytes
 	conn     *net.UDPConn
 	element  *list.Element    // in the queue
 	answered bool             // the Backend has answered
@@ -47,7 +51,7 @@ func (f *flow) queue() *list.List {
 
 // answer passes the Backend's datagrams on to the client until the flow ends,
 // moves to another Backend, or has been idle for too long.
-func (f *flow) answer(conn *net.UDPConn) {
+func (f *flow) answer(conn *net.UDPConn, c *counters) {
 	limit := f.listener.engine.limits.FlowUnanswered
 	var noted time.Time
 	for {
@@ -57,12 +61,13 @@ func (f *flow) answer(conn *net.UDPConn) {
 			return
 		}
 		conn.SetReadDeadline(time.Now().Add(limit - idle))
-		n, err := f.relay(conn)
+		n, err := f.relay(conn, c)
 		switch {
 		case err == nil:
 			now := time.Now()
 			f.heard.Store(now.UnixNano())
-			f.listener.frontend.counters.bytesDown.Add(uint64(n))
+			f.down.Add(uint64(n))
+			c.bytesDown.Add(uint64(n))
 			limit = f.listener.engine.limits.FlowIdle
 			if now.Sub(noted) >= noteInterval || f.large.Load() {
 				noted = now
@@ -81,7 +86,7 @@ func (f *flow) answer(conn *net.UDPConn) {
 
 // relay waits for one datagram and sends it to the client. It takes a buffer
 // only when there is one.
-func (f *flow) relay(conn *net.UDPConn) (n int, err error) {
+func (f *flow) relay(conn *net.UDPConn, c *counters) (n int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -117,7 +122,7 @@ func (f *flow) relay(conn *net.UDPConn) (n int, err error) {
 		return 0, err
 	}
 	if _, err := f.listener.conn.WriteToUDPAddrPort(buf[:n], f.client); err != nil {
-		f.listener.frontend.counters.dropped.Add(1) // the client is gone, or its buffer full
+		c.dropped.Add(1) // the client is gone, or its buffer full
 	}
 	return n, nil
 }

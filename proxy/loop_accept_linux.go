@@ -19,23 +19,26 @@ const acceptBatch = 32
 type acceptor struct {
 	listener *loopListener
 	frontend *frontend
-	counters *counters // of this loop alone
+	tally    *tally // of this loop alone
 	fd       int32
 	id       int32 // in loop.listeners
 }
 
-// count counts bytes that were read from a side of c.
-func (a *acceptor) count(c *conn, s *side, n int) {
-	if s == &c.client {
-		a.counters.bytesUp.Add(uint64(n))
-	} else {
-		a.counters.bytesDown.Add(uint64(n))
+// count counts bytes that were read from a side of c. What a client says before
+// a Backend answers is counted then.
+func (c *conn) count(s *side, n int) {
+	switch {
+	case c.counters == nil:
+	case s == &c.client:
+		c.counters.bytesUp.Add(uint64(n))
+	default:
+		c.counters.bytesDown.Add(uint64(n))
 	}
 }
 
 // failed notes that a Backend could not be reached.
 func (a *acceptor) failed(b *registry.Backend, errno syscall.Errno) {
-	a.counters.dialErrors.Add(1)
+	a.tally.of(b.Address).dialErrors.Add(1)
 }
 
 // succeeded notes that a Backend has answered.
@@ -62,15 +65,15 @@ func (l *loop) accept(a *acceptor) {
 
 // begin makes a conn of an accepted connection.
 func (l *loop) begin(a *acceptor, fd int32) {
-	a.counters.connections.Add(1)
+	a.tally.connections.Add(1)
 	if !l.engine.budget.take(perConnection) {
-		a.counters.unserved.Add(1)
+		a.tally.unserved.Add(1)
 		l.engine.noteLocal(unix.EMFILE)
 		l.opts.resetOnClose(fd)
 		rawClose(fd)
 		return
 	}
-	a.counters.active.Add(1)
+	a.tally.active.Add(1)
 	c := l.conns.take()
 	c.acceptor = a
 	c.client.fd, c.backend.fd = fd, -1
@@ -109,7 +112,7 @@ func (e *loops) listenTCP(f *frontend, at ListenAddr) (listener, error) {
 	ln := &loopListener{engine: e, frontend: f, at: at, fd: fd, paused: true}
 	for i := range e.all {
 		ln.acceptors = append(ln.acceptors, &acceptor{
-			listener: ln, frontend: f, counters: &f.parts[i], fd: int32(fd), id: -1,
+			listener: ln, frontend: f, tally: &f.parts[i], fd: int32(fd), id: -1,
 		})
 	}
 	err = reuseAddr(fd, 0) // as long as it is paused

@@ -88,7 +88,6 @@ func (f *loopFlow) hold() {
 
 // flowFailed notes that the Backend that f tried last refuses.
 func (l *loop) flowFailed(f *loopFlow, errno syscall.Errno) {
-	f.front.counters.dialErrors.Add(1)
 	if !isLocalErrno(errno) && errno != unix.EADDRNOTAVAIL {
 		f.choice.Failed(int(f.tried)-1, errno, l.now)
 	}

@@ -18,10 +18,11 @@ type conn struct {
 
 	acceptor   *acceptor
 	choice     balancer.Choice
-	id         int32  // in the connTable
-	generation uint32 // of 24 bits; changes when the place is used again
-	next       int32  // in the list of free places
-	active     int64  // when something was last moved, as loop.now
+	counters   *counters // of the Backend that has answered; nil before
+	id         int32     // in the connTable
+	generation uint32    // of 24 bits; changes when the place is used again
+	next       int32     // in the list of free places
+	active     int64     // when something was last moved, as loop.now
 
 	open     bool
 	answered bool  // the Backend has: no other is tried any more
@@ -306,7 +307,11 @@ func (l *loop) checkDraining() {
 
 // abort resets both sides now.
 func (l *loop) abort(c *conn) {
-	c.acceptor.counters.resets.Add(1)
+	if c.counters != nil {
+		c.counters.resets.Add(1)
+	} else {
+		c.acceptor.tally.resets.Add(1)
+	}
 	l.resetBoth(c)
 }
 
@@ -328,7 +333,11 @@ func (l *loop) close(c *conn) {
 		}
 	}
 	c.release()
-	c.acceptor.counters.active.Add(-1)
+	c.acceptor.tally.active.Add(-1)
+	if c.counters != nil {
+		c.counters.active.Add(-1)
+		c.acceptor.tally.leave(c.target(c.attempt).Address, c.counters)
+	}
 	l.engine.budget.add(-perConnection)
 	l.conns.put(c)
 }

@@ -77,10 +77,13 @@ func (l *loop) nextDial(c *conn, events uint32) dial {
 		}
 		switch {
 		case errno == 0:
+			if c.tried > 1 {
+				c.acceptor.tally.of(b.Address).retries.Add(1)
+			}
 			return dial{fd, c.tried}
 		case isLocalErrno(errno):
 			c.tried-- // it may be dialled beside the others yet
-			c.acceptor.counters.dialErrors.Add(1)
+			c.acceptor.tally.dialErrors.Add(1)
 			l.engine.noteLocal(errno)
 			return dial{}
 		case errno != unix.EADDRNOTAVAIL: // no port to reach this one from
@@ -160,7 +163,7 @@ func (l *loop) startDial(c *conn) bool {
 
 // unserved resets a client that no Backend answers.
 func (l *loop) unserved(c *conn) {
-	c.acceptor.counters.unserved.Add(1)
+	c.acceptor.tally.unserved.Add(1)
 	l.resetBoth(c)
 }
 
@@ -179,6 +182,10 @@ func (l *loop) dialEvent(c *conn, events uint32) bool {
 func (l *loop) answer(c *conn) {
 	c.answered = true
 	l.closeBeside(c)
+	c.counters = c.acceptor.tally.of(c.target(c.attempt).Address)
+	c.counters.connections.Add(1)
+	c.counters.active.Add(1)
+	c.counters.bytesUp.Add(c.client.moved)
 	c.acceptor.succeeded(c.target(c.attempt))
 	l.settle(c)
 }

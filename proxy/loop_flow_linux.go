@@ -25,6 +25,9 @@ type loopFlow struct {
 	key        clientKey
 	choice     balancer.Choice
 	backend    *registry.Backend
+	counters   *counters // of backend
+	started    int64
+	up, down   uint64 // bytes
 	last       []byte // the client's last datagram, to be sent again
 
 	byAge     flowLink // among the flows of the front at the same stage
@@ -185,11 +188,11 @@ func (l *loop) openFlow(fr *front, key clientKey, client *sockaddr) *loopFlow {
 	if f == nil {
 		return nil
 	}
-	f.front, f.key, f.client, f.heard = fr, key, *client, l.now
+	f.front, f.key, f.client, f.heard, f.started = fr, key, *client, l.now, l.now
 	f.choice = fr.frontend.picker.Pick(client.addrPort().Addr(), l.now)
 	fr.flows[key] = f
 	fr.byAge[oneWay].push(f)
-	fr.counters.flows.Add(1)
+	fr.tally.flows.Add(1)
 	if !l.nextFlowBackend(f) {
 		l.endFlow(f)
 		return nil
@@ -203,7 +206,7 @@ func (l *loop) openFlow(fr *front, key clientKey, client *sockaddr) *loopFlow {
 func (l *loop) placeForFlow(fr *front) *loopFlow {
 	if len(fr.flows) < l.engine.limits.MaxFlows {
 		if l.engine.budget.take(perFlow) {
-			fr.counters.activeFlows.Add(1)
+			fr.tally.activeFlows.Add(1)
 			f := l.flows.take()
 			f.fd = -1
 			return f
@@ -243,6 +246,7 @@ func (l *loop) disconnect(f *loopFlow) {
 // nextFlowBackend connects a flow to the next Backend of its choice. It reports
 // false when there is none.
 func (l *loop) nextFlowBackend(f *loopFlow) bool {
+	again := f.backend != nil
 	l.leaveBackend(f)
 	for int(f.tried) < min(f.choice.Len(), maxAttempt) {
 		b := f.choice.At(int(f.tried))
@@ -255,6 +259,12 @@ func (l *loop) nextFlowBackend(f *loopFlow) bool {
 		if errno == 0 {
 			f.backend = b
 			f.hold()
+			f.counters = f.front.tally.of(b.Address)
+			f.counters.flows.Add(1)
+			f.counters.activeFlows.Add(1)
+			if again || f.tried > 1 {
+				f.counters.retries.Add(1)
+			}
 			f.front.backendFlows(b.Address).push(f)
 			return true
 		}
@@ -262,6 +272,7 @@ func (l *loop) nextFlowBackend(f *loopFlow) bool {
 			l.engine.noteLocal(errno)
 			return false
 		}
+		f.front.tally.of(b.Address).dialErrors.Add(1)
 		l.flowFailed(f, errno)
 	}
 	return false
@@ -302,7 +313,9 @@ func (l *loop) leaveBackend(f *loopFlow) {
 	if list.first == nil {
 		delete(f.front.byBackend, f.backend.Address)
 	}
-	f.backend = nil
+	f.counters.activeFlows.Add(-1)
+	f.front.tally.leave(f.backend.Address, f.counters)
+	f.backend, f.counters = nil, nil
 }
 
 // endFlow ends a flow. Late answers of its Backend find no socket.
@@ -314,7 +327,7 @@ func (l *loop) endFlow(f *loopFlow) {
 	if f.fd >= 0 {
 		rawClose(f.fd)
 	}
-	f.front.counters.activeFlows.Add(-1)
+	f.front.tally.activeFlows.Add(-1)
 	l.engine.budget.add(-perFlow)
 	l.flows.put(f)
 }
@@ -334,6 +347,7 @@ func (l *loop) flowRefused(f *loopFlow, errno syscall.Errno) {
 	if errno == 0 {
 		return
 	}
+	f.counters.dialErrors.Add(1)
 	l.flowFailed(f, errno)
 	if f.proven { // it has served until now: all have their chance again
 		f.choice.Release(int(f.held))
@@ -341,7 +355,7 @@ func (l *loop) flowRefused(f *loopFlow, errno syscall.Errno) {
 		f.tried, f.held, f.proven = 0, 0, false
 	}
 	if !l.nextFlowBackend(f) {
-		f.front.counters.dropped.Add(1)
+		f.front.tally.dropped.Add(1)
 		l.endFlow(f)
 		return
 	}

@@ -111,7 +111,7 @@ func (l *loop) copyOnce(c *conn, s, d *side) (int, bool) {
 	}
 	c.active = l.now
 	s.moved += uint64(n)
-	c.acceptor.count(c, s, n)
+	c.count(s, n)
 	sent, errno := rawSend(d.fd, l.buf[:n])
 	if errno != 0 {
 		if errno != unix.EAGAIN {
@@ -271,7 +271,7 @@ func (l *loop) splice(c *conn, s, d *side) (int, bool) {
 	s.inPipe = int32(n)
 	s.moved += uint64(n)
 	c.active = l.now
-	c.acceptor.count(c, s, n)
+	c.count(s, n)
 	return n, l.flushPipe(c, s, d)
 }
 

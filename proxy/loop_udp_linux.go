@@ -18,7 +18,7 @@ import (
 type front struct {
 	loop     *loop
 	frontend *frontend
-	counters *counters
+	tally    *tally
 	at       ListenAddr
 	fd       int32
 	id       int32 // in loop.fronts
@@ -42,7 +42,7 @@ func (e *loops) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 	e.budget.add(1)
 	n := e.nextFront()
 	fr := &front{
-		loop: e.all[n], frontend: f, counters: &f.parts[n], at: at, fd: int32(fd), id: -1,
+		loop: e.all[n], frontend: f, tally: &f.parts[n], at: at, fd: int32(fd), id: -1,
 		flows: make(map[clientKey]*loopFlow), byBackend: make(map[netip.AddrPort]*flowList),
 	}
 	for stage := range fr.byAge {
@@ -180,7 +180,7 @@ func (l *loop) forward(fr *front, i, end int) int {
 	f := fr.flows[key]
 	if f == nil {
 		if f = l.openFlow(fr, key, client); f == nil {
-			fr.counters.dropped.Add(1)
+			fr.tally.dropped.Add(1)
 			l.incoming.reset(i)
 			return i + 1
 		}
@@ -246,12 +246,13 @@ func (l *loop) sendToBackend(f *loopFlow, count, size, total int) {
 	}
 	switch errno {
 	case 0:
-		f.front.counters.bytesUp.Add(uint64(total))
+		f.up += uint64(total)
+		f.counters.bytesUp.Add(uint64(total))
 	case unix.ECONNREFUSED:
 		// The error is that of an earlier datagram. The last one was not sent.
 		l.flowRefused(f, errno)
 	default:
-		f.front.counters.dropped.Add(1)
+		f.counters.dropped.Add(1)
 	}
 }
 
@@ -288,7 +289,8 @@ func (l *loop) answerClient(f *loopFlow) {
 		return
 	}
 	l.heardBackend(f)
-	f.front.counters.bytesDown.Add(uint64(n))
+	f.down += uint64(n)
+	f.counters.bytesDown.Add(uint64(n))
 	l.answers.vectors[i].Len = uint64(n)
 	l.answers.names[i] = f.client.raw
 	m.header.Name, m.header.Namelen = (*byte)(unsafe.Pointer(&l.answers.names[i])), f.client.size
@@ -301,7 +303,7 @@ func (l *loop) sendAnswers() {
 		return
 	}
 	if dropped := l.answers.send(l.answering.fd, l.nanswers); dropped > 0 {
-		l.answering.counters.dropped.Add(uint64(dropped))
+		l.answering.tally.dropped.Add(uint64(dropped))
 	}
 	l.nanswers = 0
 }

@@ -66,6 +66,15 @@ func (e *loops) closeAll() {
 // shards implements engine: a loop counts for itself.
 func (e *loops) shards() int { return len(e.all) }
 
+// tidy implements engine. What a loop counts is its own.
+func (e *loops) tidy(f *frontend) {
+	for i, l := range e.all {
+		if t := &f.parts[i]; t.stale() {
+			l.post(t.tidy)
+		}
+	}
+}
+
 // clock implements engine: it is the time since the engine was made.
 func (e *loops) clock() int64 { return int64(time.Since(e.started)) }
 
@@ -122,8 +131,8 @@ func (e *loops) shed(a *acceptor, errno syscall.Errno) bool {
 	e.spare.closeLocked()
 	fd, errno := rawAccept(a.fd)
 	if errno == 0 {
-		a.counters.connections.Add(1)
-		a.counters.unserved.Add(1)
+		a.tally.connections.Add(1)
+		a.tally.unserved.Add(1)
 		unix.SetsockoptLinger(int(fd), unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		rawClose(fd)
 	}

@@ -51,6 +51,8 @@ type setup struct {
 	listen func(registry.FrontendKey) []ListenAddr
 	engine func(engineOptions) engine
 	log    slog.Handler
+
+	observe func(Sync) // may be nil
 }
 
 // A starter starts a harness over one engine.
@@ -95,7 +97,7 @@ func startWith(t testing.TB, limits Limits, s setup) *harness {
 	t.Helper()
 	h := &harness{t: t, store: registry.NewStore(), reported: make(chan struct{})}
 	h.proxy = newProxy(Options{
-		Store: h.store, Limits: limits, Log: slog.New(s.log), Listen: s.listen,
+		Store: h.store, Limits: limits, Log: slog.New(s.log), Listen: s.listen, Observe: s.observe,
 		Report: func(s Status) {
 			h.mu.Lock()
 			defer h.mu.Unlock()

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"usher/registry"
 )
 
 // chunk bounds one splice, so that byte counts stay live without a wrapper
@@ -24,6 +27,11 @@ const flushIdle = time.Second
 // A pipe joins a client's connection to its Backend's.
 type pipe struct {
 	client, backend *net.TCPConn
+
+	frontend *frontend
+	to       registry.Backend
+	at       netip.AddrPort // where the client has come to
+	started  time.Time
 
 	idle     time.Duration // without progress while both directions are open
 	halfIdle time.Duration // the same once one direction has ended
@@ -40,9 +48,9 @@ type pipe struct {
 // A direction is one of the two of a pipe.
 type direction struct {
 	dst, src *net.TCPConn
-	bytes    *atomic.Uint64
+	bytes    *atomic.Uint64 // of all pipes to the Backend
+	moved    atomic.Uint64  // bytes of this connection
 
-	moved   uint64      // bytes of this connection
 	writing atomic.Bool // it moves bytes, or tries to
 	err     error
 }
@@ -119,8 +127,8 @@ func (p *pipe) move(d *direction) error {
 		n, err := d.dst.ReadFrom(&io.LimitedReader{R: d.src, N: int64(min(there, chunk))})
 		d.writing.Store(false)
 		if n > 0 {
-			d.moved += uint64(n)
 			d.bytes.Add(uint64(n))
+			d.moved.Add(uint64(n))
 			p.touch()
 		}
 		if err != nil {
@@ -135,7 +143,7 @@ func (p *pipe) move(d *direction) error {
 // read finds an end. An end in order has a place of its own behind the bytes.
 func (d *direction) wasReset() bool {
 	got, known := received(d.src)
-	return known && got == d.moved
+	return known && got == d.moved.Load()
 }
 
 // broken makes the other direction end after d failed. When the end that d

@@ -127,7 +127,7 @@ func TestWasReset(t *testing.T) {
 				raw.Control(func(fd uintptr) { unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR) })
 				for b := make([]byte, 4); ; {
 					n, err := c.Read(b)
-					d.moved += uint64(n)
+					d.moved.Add(uint64(n))
 					if err == io.EOF {
 						break
 					}

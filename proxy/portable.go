@@ -30,11 +30,13 @@ type portable struct {
 
 	mu    sync.Mutex // guards the following
 	pipes map[*pipe]struct{}
+	udp   map[*udpListener]struct{} // that are open
 }
 
 func newPortable(o engineOptions) *portable {
 	e := &portable{
-		limits: o.Limits, log: o.log, started: time.Now(), pipes: make(map[*pipe]struct{}), descriptors: newBudget(o.MaxDescriptors),
+		limits: o.Limits, log: o.log, started: time.Now(), descriptors: newBudget(o.MaxDescriptors),
+		pipes: make(map[*pipe]struct{}), udp: make(map[*udpListener]struct{}),
 		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
 	}
 	e.dialer.clock = e.clock
@@ -50,8 +52,11 @@ func (e *portable) listen(f *frontend, at ListenAddr) (listener, error) {
 	return e.listenTCP(f, at)
 }
 
-// shards implements engine.
-func (e *portable) shards() int { return 0 }
+// shards implements engine: the goroutines share one part.
+func (e *portable) shards() int { return 1 }
+
+// tidy implements engine.
+func (e *portable) tidy(f *frontend) { f.parts[0].tidy() }
 
 // clock implements engine: it is the time since the engine was made.
 func (e *portable) clock() int64 { return int64(time.Since(e.started)) }
@@ -142,6 +147,17 @@ func (e *portable) untrack(p *pipe) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.pipes, p)
+}
+
+// keep enters a UDP listener among those that are open, or takes it out.
+func (e *portable) keep(l *udpListener, open bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if open {
+		e.udp[l] = struct{}{}
+	} else {
+		delete(e.udp, l)
+	}
 }
 
 // network returns the name of a network that is of one IP family: Go would

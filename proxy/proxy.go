@@ -34,6 +34,10 @@ type Options struct {
 	// or succeeds after that. It is called by one goroutine and must not wait.
 	Report func(Status)
 
+	// Observe is told of each Sync, by the same goroutine, and must not wait
+	// either. What it was told of is served once it returns.
+	Observe func(Sync)
+
 	// Engine is "loop", the event loops of Linux, "portable", or "auto" and ""
 	// for the best that there is.
 	Engine string
@@ -108,6 +112,7 @@ type Proxy struct {
 	options Options
 	engine  engine
 	own     *addressSet // addresses that the Proxy listens at
+	started time.Time
 	synced  chan struct{}
 
 	// These belong to the goroutine of Run.
@@ -118,6 +123,7 @@ type Proxy struct {
 
 	mu        sync.Mutex // guards the following
 	frontends map[registry.FrontendKey]*frontend
+	progress  Progress
 	applied   int64         // number of the Commit that is served
 	advanced  chan struct{} // closed when applied grows
 }
@@ -136,6 +142,9 @@ func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 	if o.Report == nil {
 		o.Report = func(Status) {}
 	}
+	if o.Observe == nil {
+		o.Observe = func(Sync) {}
+	}
 	own := newAddressSet()
 	return &Proxy{
 		options:   o,
@@ -143,6 +152,7 @@ func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 		waiting:   make(map[socket][]*failure),
 		engine:    newEngine(engineOptions{o.Limits, own, o.Log}),
 		own:       own,
+		started:   time.Now(),
 		synced:    make(chan struct{}),
 		frontends: make(map[registry.FrontendKey]*frontend),
 		advanced:  make(chan struct{}),

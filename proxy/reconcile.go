@@ -17,11 +17,10 @@ import (
 
 // A frontend is what is open for one Frontend.
 type frontend struct {
-	now      atomic.Pointer[registry.Frontend] // the present state
-	picker   balancer.Picker
-	counters counters   // of an engine without parts
-	parts    []counters // of each part of an engine that counts for itself
-	loops    episode    // of Backends that are addresses of the Proxy
+	now    atomic.Pointer[registry.Frontend] // the present state
+	picker balancer.Picker
+	parts  []tally // of each part of the engine
+	loops  episode // of Backends that are addresses of the Proxy
 
 	// These belong to the goroutine of Run. An address that is wanted is in one
 	// of them.
@@ -97,7 +96,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	for {
 		snapshot := p.options.Store.Snapshot()
+		end := p.begin(Sync{Full: true})
 		p.reconcileAll(snapshot)
+		end()
 		p.setApplied(snapshot.Number())
 		select {
 		case <-p.synced:
@@ -136,7 +137,11 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 	}
 	snapshot := p.options.Store.Snapshot()
 	dirty := make(map[registry.FrontendKey]*registry.Frontend)
+	var s Sync
 	for _, c := range commits {
+		for _, change := range c.Objects {
+			s.add(change, p.started)
+		}
 		for _, change := range c.Frontends {
 			f := change.New
 			if f == nil {
@@ -145,7 +150,11 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 			dirty[f.FrontendKey] = snapshot.Frontend(f.FrontendKey)
 		}
 	}
-	p.reconcile(dirty)
+	if len(dirty)+s.Services+s.EndpointSlices > 0 {
+		end := p.begin(s)
+		p.reconcile(dirty)
+		end()
+	}
 	p.setApplied(commits[len(commits)-1].Number)
 	return nil
 }
@@ -193,7 +202,8 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 		return nil
 	}
 	if f == nil {
-		f = &frontend{parts: make([]counters, p.engine.shards())}
+		f = new(frontend)
+		f.parts = newTallies(f, p.engine.shards())
 		f.now.Store(want)
 		p.set(key, f)
 	}
@@ -209,6 +219,7 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 		addresses = nil // without a socket the kernel refuses the datagrams
 	}
 	p.keep(f, addresses)
+	p.engine.tidy(f)
 	for _, at := range addresses {
 		if f.open.get(at) == nil && f.failed[at] == nil {
 			missing = append(missing, place{f, at})

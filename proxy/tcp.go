@@ -162,10 +162,10 @@ func (l *tcpListener) admit(client *net.TCPConn) {
 
 // serve finds a Backend for a client and moves their bytes.
 func (l *tcpListener) serve(client *net.TCPConn) {
-	c := &l.frontend.counters
-	c.connections.Add(1)
-	c.active.Add(1)
-	defer c.active.Add(-1)
+	t := &l.frontend.parts[0]
+	t.connections.Add(1)
+	t.active.Add(1)
+	defer t.active.Add(-1)
 	var backend *net.TCPConn
 	defer func() {
 		if r := recover(); r != nil {
@@ -185,13 +185,23 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 		}
 	}
 	if err != nil {
-		c.unserved.Add(1)
+		t.unserved.Add(1)
 		reset(client)
 		l.engine.log.Debug("no backend answers", "frontend", l.frontend.now.Load().FrontendKey, "client", client.RemoteAddr(), "error", err)
 		return
 	}
 	defer h.release()
+	address := h.backend().Address
+	c := t.count(address, func(c *counters) {
+		c.connections.Add(1)
+		c.active.Add(1)
+	})
+	defer func() {
+		c.active.Add(-1)
+		t.leave(address, c)
+	}()
 	p := &pipe{
+		frontend: l.frontend, to: *h.backend(), at: l.at.AddrPort, started: time.Now(),
 		client: client, backend: backend, idle: l.engine.limits.Idle, halfIdle: l.engine.limits.HalfIdle,
 		up: direction{bytes: &c.bytesUp}, down: direction{bytes: &c.bytesDown},
 	}
@@ -213,6 +223,12 @@ func (l *tcpListener) introduce(client, backend *net.TCPConn) error {
 	}
 	_, err := backend.Write(header(way, unmapped(client.RemoteAddr()), unmapped(client.LocalAddr())))
 	return err
+}
+
+// remoteOf returns the address of the other end.
+func remoteOf(c *net.TCPConn) netip.AddrPort {
+	a := c.RemoteAddr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // reset closes a connection so that its peer sees a reset, not an end.

@@ -27,6 +27,8 @@ var buffers = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 type udpListener struct {
 	engine   *portable
 	frontend *frontend
+	tally    *tally
+	at       netip.AddrPort
 	conn     *net.UDPConn
 	done     chan struct{} // closed with the listener
 
@@ -44,10 +46,11 @@ func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
 	}
 	l := &udpListener{
-		engine: e, frontend: f, conn: conn.(*net.UDPConn), done: make(chan struct{}),
+		engine: e, frontend: f, tally: &f.parts[0], at: at.AddrPort, conn: conn.(*net.UDPConn), done: make(chan struct{}),
 		flows: make(map[netip.AddrPort]*flow),
 	}
 	e.descriptors.add(1)
+	e.keep(l, true)
 	e.wg.Go(l.receive)
 	return l, nil
 }
@@ -72,6 +75,7 @@ func (l *udpListener) update(f *registry.Frontend) error {
 
 // close implements listener.
 func (l *udpListener) close() {
+	l.engine.keep(l, false)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
@@ -115,13 +119,13 @@ func (l *udpListener) pass(client netip.AddrPort, datagram []byte) {
 	// A datagram from one of our own addresses is a forgery that would make
 	// two Services talk to each other for ever (CVE-2024-2169).
 	if client.Port() == 0 || l.engine.dialer.own.contains(client) {
-		l.frontend.counters.dropped.Add(1)
+		l.tally.dropped.Add(1)
 		return
 	}
 	fl := l.flows[client]
 	if fl == nil {
 		if fl = l.open(client); fl == nil {
-			l.frontend.counters.dropped.Add(1)
+			l.tally.dropped.Add(1)
 			return
 		}
 	}
@@ -148,10 +152,11 @@ func (l *udpListener) send(fl *flow) {
 			l.end(fl)
 		}
 		if err != nil {
-			l.frontend.counters.dropped.Add(1)
+			fl.counters.dropped.Add(1)
 			return
 		}
-		l.frontend.counters.bytesUp.Add(uint64(len(fl.last)))
+		fl.up += uint64(len(fl.last))
+		fl.counters.bytesUp.Add(uint64(len(fl.last)))
 		return
 	}
 }
@@ -170,7 +175,7 @@ func (l *udpListener) open(client netip.AddrPort) *flow {
 		}
 		l.end(oldest.Value.(*flow))
 	}
-	fl := &flow{listener: l, client: client}
+	fl := &flow{listener: l, client: client, started: time.Now()}
 	fl.heard.Store(time.Now().UnixNano())
 	if !l.repick(fl) {
 		fl.held.release()
@@ -179,8 +184,8 @@ func (l *udpListener) open(client netip.AddrPort) *flow {
 	}
 	fl.element = l.oneWay.PushBack(fl)
 	l.flows[client] = fl
-	l.frontend.counters.flows.Add(1)
-	l.frontend.counters.activeFlows.Add(1)
+	l.tally.flows.Add(1)
+	l.tally.activeFlows.Add(1)
 	return fl
 }
 
@@ -192,8 +197,9 @@ func (l *udpListener) repick(fl *flow) bool {
 		fl.conn = nil
 		fl.refused = append(fl.refused, fl.held.backend().Address)
 		fl.held.choice.Failed(fl.held.place, syscall.ECONNREFUSED, l.engine.clock())
+		fl.counters.dialErrors.Add(1)
+		l.leave(fl)
 		fl.held.release()
-		l.frontend.counters.dialErrors.Add(1)
 	}
 	choice := l.frontend.picker.Pick(fl.client.Addr(), l.engine.clock())
 	fl.held, fl.proven = held{choice, 0}, false
@@ -209,15 +215,29 @@ func (l *udpListener) repick(fl *flow) bool {
 				l.engine.lack("open a flow", err)
 				return false
 			}
+			l.tally.count(b.Address, func(c *counters) { c.dialErrors.Add(1) })
 			continue
 		}
 		conn := c.(*net.UDPConn)
+		counters := l.tally.count(b.Address, func(c *counters) {
+			c.flows.Add(1)
+			c.activeFlows.Add(1)
+			if i > 0 || len(fl.refused) > 0 {
+				c.retries.Add(1)
+			}
+		})
 		choice.Move(0, i)
-		fl.conn, fl.held.place = conn, i
-		l.engine.wg.Go(func() { fl.answer(conn) })
+		fl.conn, fl.held.place, fl.counters = conn, i, counters
+		l.engine.wg.Go(func() { fl.answer(conn, counters) })
 		return true
 	}
 	return false
+}
+
+// leave notes that a flow has left its Backend. The caller must hold mu.
+func (l *udpListener) leave(fl *flow) {
+	fl.counters.activeFlows.Add(-1)
+	l.tally.leave(fl.held.backend().Address, fl.counters)
 }
 
 // end ends a flow. The caller must hold mu.
@@ -229,8 +249,9 @@ func (l *udpListener) end(fl *flow) {
 	fl.queue().Remove(fl.element)
 	if fl.conn != nil {
 		fl.conn.Close()
+		l.leave(fl)
 	}
 	fl.held.release()
 	l.engine.descriptors.add(-perFlow)
-	l.frontend.counters.activeFlows.Add(-1)
+	l.tally.activeFlows.Add(-1)
 }

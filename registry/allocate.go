@@ -35,6 +35,9 @@ func NewIPRange(prefix netip.Prefix) IPRange {
 // Prefix returns the range as a CIDR.
 func (r IPRange) Prefix() netip.Prefix { return r.prefix }
 
+// Size returns how many addresses may be given.
+func (r IPRange) Size() uint64 { return r.last }
+
 // Contains reports whether addr is an address of the range that may be given:
 // not the network address and, in IPv4, not the broadcast address.
 func (r IPRange) Contains(addr netip.Addr) bool {

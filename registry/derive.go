@@ -21,6 +21,7 @@ import (
 type transaction struct {
 	revision int64
 	anew     bool // the revision is of another history than the present state
+	local    Local
 	txn      *memdb.Txn
 	dirty    map[types.NamespacedName]bool // Services to derive anew
 }
@@ -38,6 +39,9 @@ func (tx *transaction) write(w Write) {
 	if w.Object != nil {
 		tx.mark(w.Object)
 		must(tx.txn.Insert(table, w.Object))
+	}
+	if w.Key.Kind == Nodes {
+		tx.markNode(was, w.Object)
 	}
 }
 
@@ -115,13 +119,13 @@ func (tx *transaction) putSlices(service types.NamespacedName, want []*discovery
 
 // putFrontends replaces the Frontends of a Service.
 func (tx *transaction) putFrontends(service types.NamespacedName, want []*Frontend) {
-	old := make(map[FrontendKey]*Frontend)
+	old := make(map[string]*Frontend)
 	for f := range all[*Frontend](tx.txn, frontendTable, byService, service.String()) {
-		old[f.FrontendKey] = f
+		old[f.id()] = f
 	}
 	for _, f := range want {
-		was := old[f.FrontendKey]
-		delete(old, f.FrontendKey)
+		was := old[f.id()]
+		delete(old, f.id())
 		if was == nil || !was.Equal(f) {
 			must(tx.txn.Insert(frontendTable, f))
 		}
@@ -137,28 +141,35 @@ const (
 	labelHeadless         = "service.kubernetes.io/headless"
 )
 
-// wantFrontends returns the Frontends of svc: one for each of its ClusterIPs
+// unproxied reports whether obj, a Service or an EndpointSlice, is none of the
+// proxy's business.
+func unproxied(obj Object) bool {
+	return hasLabel(obj, LabelServiceProxyName) || hasLabel(obj, labelHeadless)
+}
+
+// wantFrontends returns the Frontends of svc: one for each of its addresses
 // and TCP or UDP ports.
 func (tx *transaction) wantFrontends(svc *corev1.Service) []*Frontend {
-	if svc == nil || hasLabel(svc, LabelServiceProxyName) || hasLabel(svc, labelHeadless) {
+	if svc == nil || unproxied(svc) {
 		return nil
 	}
 	var frontends []*Frontend
-	for _, ip := range ClusterIPs(svc) {
-		addr, ok := parseAddr(ip)
-		if !ok {
-			continue
+	for _, port := range svc.Spec.Ports {
+		if port.Protocol != corev1.ProtocolTCP && port.Protocol != corev1.ProtocolUDP {
+			continue // SCTP is stored and not proxied
 		}
-		for _, port := range svc.Spec.Ports {
-			if port.Protocol != corev1.ProtocolTCP && port.Protocol != corev1.ProtocolUDP {
-				continue // SCTP is stored and not proxied
+		endpoints := make(map[bool][]endpoint) // by whether IPv4
+		for _, p := range tx.places(svc, port) {
+			is4 := p.addr.Is4()
+			if endpoints[is4] == nil {
+				endpoints[is4] = tx.endpoints(svc, port, is4)
 			}
 			f := &Frontend{
-				FrontendKey: FrontendKey{addr, uint16(port.Port), port.Protocol},
-				Service:     ServiceName(svc), PortName: port.Name,
+				FrontendKey: FrontendKey{p.addr, p.port, port.Protocol}, Reach: p.reach,
+				Service: ServiceName(svc), PortName: port.Name,
 			}
 			setBalancing(f, svc)
-			f.Backends, f.Draining = chooseBackends(tx.endpoints(svc, port, addr.Is4()))
+			f.Backends, f.Draining = tx.chooseBackends(endpoints[is4], isLocalOnly(svc, p.reach))
 			frontends = append(frontends, f)
 		}
 	}
@@ -170,18 +181,12 @@ func hasLabel(obj Object, label string) bool {
 	return ok
 }
 
-// An endpoint is a Backend and the conditions of its endpoint.
-type endpoint struct {
-	Backend
-	ready, serving, terminating bool
-}
-
 // endpoints returns the endpoints of one port of svc in one address family,
 // from all of its slices, each address and port once.
 func (tx *transaction) endpoints(svc *corev1.Service, port corev1.ServicePort, is4 bool) []endpoint {
 	found := make(map[netip.AddrPort]endpoint)
 	for slice := range all[*discoveryv1.EndpointSlice](tx.txn, EndpointSlices.Resource, byService, objectID(svc.Namespace, svc.Name)) {
-		if (slice.AddressType == discoveryv1.AddressTypeIPv4) != is4 || slice.AddressType == discoveryv1.AddressTypeFQDN {
+		if (slice.AddressType == discoveryv1.AddressTypeIPv4) != is4 || slice.AddressType == discoveryv1.AddressTypeFQDN || unproxied(slice) {
 			continue
 		}
 		number := slicePort(slice, port)
@@ -235,24 +240,10 @@ func readEndpoint(e *discoveryv1.Endpoint, port uint16) (endpoint, bool) {
 	if e.TargetRef != nil && e.TargetRef.Kind == Pods.Kind {
 		out.Pod = e.TargetRef.Name
 	}
+	if e.Hints != nil {
+		out.zones, out.nodes = e.Hints.ForZones, e.Hints.ForNodes
+	}
 	return out, true
-}
-
-// chooseBackends splits endpoints as kube-proxy does (KEP-1669): the ready
-// ones are used; when there is none, those that terminate and still serve.
-func chooseBackends(endpoints []endpoint) (backends, draining []Backend) {
-	for _, e := range endpoints {
-		switch {
-		case e.ready:
-			backends = append(backends, e.Backend)
-		case e.serving && e.terminating:
-			draining = append(draining, e.Backend)
-		}
-	}
-	if len(backends) == 0 {
-		return draining, nil
-	}
-	return backends, draining
 }
 
 func deref[T any](p *T, absent T) T {

@@ -12,7 +12,7 @@ import (
 
 // A FrontendKey identifies a Frontend: one VIP, port and protocol.
 type FrontendKey struct {
-	Address  netip.Addr // the ClusterIP
+	Address  netip.Addr // a ClusterIP, or what else the Service is reached by
 	Port     uint16
 	Protocol corev1.Protocol // TCP or UDP
 }
@@ -26,6 +26,7 @@ func (k FrontendKey) String() string { return fmt.Sprintf("%s/%s", k.AddrPort(),
 // immutable.
 type Frontend struct {
 	FrontendKey
+	Reach    Reach
 	Service  types.NamespacedName
 	PortName string
 
@@ -33,8 +34,9 @@ type Frontend struct {
 	// any the Frontend refuses connections.
 	Backends []Backend
 
-	// Draining are the terminating endpoints that still serve. They get
-	// nothing new, and keep the UDP flows they have.
+	// Draining are the other endpoints that serve: they terminate, or a policy
+	// or a hint prefers others. They get nothing new, and keep the UDP flows
+	// they have.
 	Draining []Backend
 
 	Policy        Policy
@@ -51,9 +53,13 @@ type Backend struct {
 	Weight  uint16 // its share beside the others'; 0 is as 1
 }
 
+// id is the primary key of f in its table. Of those with one FrontendKey the
+// first is served.
+func (f *Frontend) id() string { return fmt.Sprintf("%s %d %s", f.FrontendKey, f.Reach, f.Service) }
+
 // Equal reports whether f and g serve the same thing in the same way.
 func (f *Frontend) Equal(g *Frontend) bool {
-	return f.FrontendKey == g.FrontendKey && f.Service == g.Service && f.PortName == g.PortName &&
+	return f.FrontendKey == g.FrontendKey && f.Reach == g.Reach && f.Service == g.Service && f.PortName == g.PortName &&
 		f.Policy == g.Policy && f.Affinity == g.Affinity && f.ClientAddress == g.ClientAddress &&
 		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining)
 }

@@ -74,6 +74,12 @@ func (r PortRange) Contains(port int32) bool {
 	return port >= int32(first) && port <= int32(last)
 }
 
+// Size returns how many ports there are.
+func (r PortRange) Size() int {
+	first, last := r.bounds()
+	return int(last) - int(first) + 1
+}
+
 // static returns the size of the static band (KEP-3668): the lowest
 // min(max(16, size/32), 128) ports are for people who ask for one.
 func (r PortRange) static() int32 {

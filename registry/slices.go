@@ -62,7 +62,11 @@ func (tx *transaction) wantSlices(svc *corev1.Service) []*discoveryv1.EndpointSl
 	case svc == nil || svc.Spec.Type == corev1.ServiceTypeExternalName:
 		return nil
 	case HasSelector(svc):
-		return tx.buildSlices(svc, managedBySelector, tx.planFromPods(svc))
+		list := tx.buildSlices(svc, managedBySelector, tx.planFromPods(svc))
+		for _, s := range list {
+			addHints(svc, s.Endpoints)
+		}
+		return list
 	}
 	eps, _ := first(tx.txn, Endpoints.Resource, byID, objectID(svc.Namespace, svc.Name)).(*corev1.Endpoints)
 	if eps == nil || eps.Labels[labelSkipMirror] == "true" || hasAnnotation(eps, annotationLeader) {
@@ -219,10 +223,8 @@ func (tx *transaction) podEndpoint(svc *corev1.Service, pod *corev1.Pod, ip stri
 	if pod.Spec.NodeName != "" {
 		e.NodeName = new(pod.Spec.NodeName)
 	}
-	if node, _ := first(tx.txn, Nodes.Resource, byID, objectID("", pod.Spec.NodeName)).(*corev1.Node); node != nil {
-		if zone := node.Labels[corev1.LabelTopologyZone]; zone != "" {
-			e.Zone = new(zone)
-		}
+	if zone := tx.zoneOf(pod.Spec.NodeName); zone != "" {
+		e.Zone = new(zone)
 	}
 	if pod.Spec.Hostname != "" && pod.Spec.Subdomain == svc.Name {
 		e.Hostname = new(pod.Spec.Hostname)

@@ -95,18 +95,33 @@ func (s *Snapshot) EndpointSlicesByIP(ip netip.Addr) iter.Seq[*discoveryv1.Endpo
 
 // Frontend returns the Frontend under key, or nil.
 func (s *Snapshot) Frontend(key FrontendKey) *Frontend {
-	f, _ := first(s.db.Txn(false), frontendTable, byID, key.String()).(*Frontend)
+	f, _ := first(s.db.Txn(false), frontendTable, byID+"_prefix", key.String()+" ").(*Frontend)
 	return f
 }
 
 // Frontends returns every Frontend.
 func (s *Snapshot) Frontends() iter.Seq[*Frontend] {
-	return all[*Frontend](s.db.Txn(false), frontendTable, byID+"_prefix", "")
+	return func(yield func(*Frontend) bool) {
+		var last FrontendKey
+		for f := range all[*Frontend](s.db.Txn(false), frontendTable, byID+"_prefix", "") {
+			if f.FrontendKey != last && !yield(f) {
+				return
+			}
+			last = f.FrontendKey
+		}
+	}
 }
 
-// ServiceFrontends returns the Frontends of one Service.
+// ServiceFrontends returns the Frontends of one Service, but those whose
+// address another one has.
 func (s *Snapshot) ServiceFrontends(namespace, name string) iter.Seq[*Frontend] {
-	return all[*Frontend](s.db.Txn(false), frontendTable, byService, objectID(namespace, name))
+	return func(yield func(*Frontend) bool) {
+		for f := range all[*Frontend](s.db.Txn(false), frontendTable, byService, objectID(namespace, name)) {
+			if s.Frontend(f.FrontendKey) == f && !yield(f) {
+				return
+			}
+		}
+	}
 }
 
 // podsSelected returns the Pods of the namespace that selector matches. An

@@ -20,6 +20,7 @@ type Store struct {
 
 	synced   chan struct{} // closed by the first Replace
 	isSynced bool          // guarded by mu
+	local    Local         // guarded by mu
 }
 
 // NewStore returns an empty Store at revision 0.
@@ -134,7 +135,7 @@ func (s *Store) Replace(revision int64, objects []Object, keep ...Key) {
 func (s *Store) begin(revision int64) *transaction {
 	txn := s.db.Txn(true)
 	txn.TrackChanges()
-	return &transaction{revision: revision, txn: txn}
+	return &transaction{revision: revision, local: s.local, txn: txn}
 }
 
 // commit derives what follows from the writes of tx and publishes the result.

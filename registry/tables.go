@@ -22,13 +22,14 @@ const (
 	bySelector = "selector" // Services: one pair of the selector
 	byLabel    = "label"    // Pods: each pair of the labels
 	byService  = "service"  // EndpointSlices and Frontends: the Service they belong to
+	byNode     = "node"     // Pods: the node they are on
 	byIP       = "ip"       // Services: each ClusterIP; Pods: each podIP; EndpointSlices: the address of each endpoint
 )
 
 func tables() *memdb.DBSchema {
 	ts := map[string]*memdb.TableSchema{
 		frontendTable: {Name: frontendTable, Indexes: indexes(
-			&memdb.IndexSchema{Name: byID, Unique: true, Indexer: one(func(f *Frontend) string { return f.FrontendKey.String() })},
+			&memdb.IndexSchema{Name: byID, Unique: true, Indexer: one((*Frontend).id)},
 			&memdb.IndexSchema{Name: byService, Indexer: one(func(f *Frontend) string { return f.Service.String() })},
 		)},
 	}
@@ -45,6 +46,7 @@ func tables() *memdb.DBSchema {
 	add(Services, &memdb.IndexSchema{Name: bySelector, Indexer: one(selectorPair)})
 	add(Services, &memdb.IndexSchema{Name: byIP, Indexer: many(serviceIPs)})
 	add(Pods, &memdb.IndexSchema{Name: byLabel, Indexer: many(labelPairs)})
+	add(Pods, &memdb.IndexSchema{Name: byNode, Indexer: one(func(p *corev1.Pod) string { return p.Spec.NodeName })})
 	add(Pods, &memdb.IndexSchema{Name: byIP, Indexer: many(podIPs)})
 	add(EndpointSlices, &memdb.IndexSchema{Name: byService, Indexer: one(func(s *discoveryv1.EndpointSlice) string {
 		if s.Labels[discoveryv1.LabelServiceName] == "" {

@@ -90,13 +90,33 @@ func ownServiceWarnings(svc *corev1.Service) []string {
 	}
 	for i, p := range svc.Spec.Ports {
 		at := field.NewPath("spec", "ports").Index(i)
-		if p.Protocol == corev1.ProtocolSCTP && !isHeadless(svc) && svc.Spec.Type != corev1.ServiceTypeExternalName {
+		if isUnproxied(svc, p) {
 			list = append(list, fmt.Sprintf("%s: SCTP is stored and not proxied", at.Child("protocol")))
 		}
 		if number := p.TargetPort.IntVal; isHeadless(svc) && number != 0 && number != p.Port {
 			list = append(list, fmt.Sprintf("%s: a headless service has no proxy that would turn port %d into %d: clients connect to the port they name",
 				at.Child("targetPort"), p.Port, number))
 		}
+	}
+	return list
+}
+
+// isUnproxied reports whether a port of svc would have a proxy if it were of
+// another protocol.
+func isUnproxied(svc *corev1.Service, p corev1.ServicePort) bool {
+	return p.Protocol == corev1.ProtocolSCTP && !isHeadless(svc) && svc.Spec.Type != corev1.ServiceTypeExternalName
+}
+
+// Unsupported says what svc asks for and does not get.
+func Unsupported(svc *corev1.Service) []string {
+	var list []string
+	for _, p := range svc.Spec.Ports {
+		if isUnproxied(svc, p) {
+			list = append(list, fmt.Sprintf("port %d/SCTP is stored, not proxied", p.Port))
+		}
+	}
+	if len(svc.Spec.LoadBalancerSourceRanges) > 0 {
+		list = append(list, "loadBalancerSourceRanges are stored, not enforced: clients of the load balancer are on this machine")
 	}
 	return list
 }

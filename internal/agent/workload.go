@@ -39,6 +39,10 @@ type Workload struct {
 	// accepts connections on its TCP ports.
 	Readiness *corev1.Probe
 
+	// NoServiceLinks says that Environ does not have the variables of the
+	// namespace's Services (enableServiceLinks: false).
+	NoServiceLinks bool
+
 	// Grace is the time from SIGTERM to SIGKILL, in whole seconds. If zero,
 	// Kubernetes' 30 s.
 	Grace time.Duration
@@ -128,6 +132,7 @@ func (w Workload) pod(i int, nodeName string) *corev1.Pod {
 	pod.Spec = corev1.PodSpec{
 		NodeName:                      nodeName,
 		RestartPolicy:                 corev1.RestartPolicyNever,
+		EnableServiceLinks:            new(!w.NoServiceLinks),
 		TerminationGracePeriodSeconds: new(int64(cmp.Or(w.Grace, corev1.DefaultTerminationGracePeriodSeconds*time.Second) / time.Second)),
 		Containers: []corev1.Container{{
 			Name: w.Name, Image: image, Command: w.Command, Ports: w.Ports, ReadinessProbe: w.Readiness.DeepCopy(),

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 
@@ -169,5 +170,39 @@ func TestDualStack(t *testing.T) {
 	back := decode[corev1.Service](t, do(t, h, "PUT", financeServices+"/none", withSpec("none", `"ports":[{"port":80}]`), 200).body)
 	if back.Spec.ClusterIP == "" {
 		t.Error("no address after ExternalName")
+	}
+}
+
+// TestAllocationMetrics checks what is counted of what Services are given, and
+// could not be given. A dry run gives nothing.
+func TestAllocationMetrics(t *testing.T) {
+	s := newRegistryServer(t, "10.96.0.0/28")
+	h := s.Handler()
+	do(t, h, "POST", financeServices+"?dryRun=All", withSpec("dry", `"ports":[{"port":80}]`), 201)
+	do(t, h, "POST", financeServices, withSpec("a", `"clusterIP":"10.96.0.5","type":"NodePort","ports":[{"port":80,"nodePort":30000}]`), 201)
+	do(t, h, "POST", financeServices, withSpec("b", `"type":"NodePort","ports":[{"port":80}]`), 201)
+	do(t, h, "POST", financeServices, withSpec("c", `"clusterIP":"10.96.0.5","ports":[{"port":80}]`), 422)
+	do(t, h, "POST", financeServices, withSpec("c", `"clusterIP":"10.97.0.5","ports":[{"port":80}]`), 422) // of no range
+	do(t, h, "PUT", financeServices+"/a", withSpec("a", `"type":"NodePort","ports":[{"port":80},{"name":"x","port":81}]`), 422)
+	do(t, h, "PUT", financeServices+"/b", withSpec("b", `"type":"NodePort","ports":[{"port":80,"nodePort":30000}]`), 422)
+	for i := range 12 {
+		do(t, h, "POST", financeServices, withSpec(fmt.Sprint("more-", i), `"ports":[{"port":80}]`), 201)
+	}
+	do(t, h, "POST", financeServices, withSpec("full", `"ports":[{"port":80}]`), 500)
+
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(s.opts.Writer)
+	for name, want := range map[string][]string{
+		"kube_apiserver_clusterip_allocator_allocation_total":        {"cidr=10.96.0.0/28 scope=dynamic 13", "cidr=10.96.0.0/28 scope=static 1"},
+		"kube_apiserver_clusterip_allocator_allocation_errors_total": {"cidr=10.96.0.0/28 scope=dynamic 1", "cidr=10.96.0.0/28 scope=static 1"},
+		"kube_apiserver_clusterip_allocator_allocated_ips":           {"cidr=10.96.0.0/28 14"},
+		"kube_apiserver_clusterip_allocator_available_ips":           {"cidr=10.96.0.0/28 0"},
+		"kube_apiserver_nodeport_allocator_allocation_total":         {"scope=dynamic 1", "scope=static 1"},
+		"kube_apiserver_nodeport_allocator_allocation_errors_total":  {"scope=static 1"},
+		"kube_apiserver_nodeport_allocator_allocated_ports":          {" 2"},
+	} {
+		if diff := cmp.Diff(want, gather(t, reg, name)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }

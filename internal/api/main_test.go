@@ -89,7 +89,7 @@ func newRegistryServer(t *testing.T, cidrs ...string) *Server {
 		Store: store, Log: log,
 		Writer: NewWriter(WriterOptions{
 			Client: client, Store: store, Applied: store.WaitRevision,
-			ServiceCIDRs: ranges,
+			ServiceCIDRs: ranges, Pool: registry.NewIPRange(netip.MustParsePrefix("127.240.0.0/28")),
 		}),
 	})
 	t.Cleanup(func() { s.Close() })

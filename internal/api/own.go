@@ -31,17 +31,14 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 	c := call{resource: rest[0]}
 	switch {
 	case rest[0] == "status" && len(rest) == 1 && s.opts.Status != nil:
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return call{}, errNoMethod()
-		}
 		c.verb, c.serve = "get", s.status
-		return c, nil
+		return c, onlyRead(r)
+	case rest[0] == "connections" && len(rest) == 1 && s.opts.Connections != nil:
+		c.verb, c.serve = "list", s.connections
+		return c, onlyRead(r)
 	case rest[0] == "ejections" && len(rest) == 1 && s.opts.Ejections != nil:
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			return call{}, errNoMethod()
-		}
 		c.verb, c.serve = "list", s.ejections
-		return c, nil
+		return c, onlyRead(r)
 	case rest[0] != leaseResource.Resource || len(rest) > 2:
 		return call{}, errNoResource()
 	case s.opts.Writer == nil:
@@ -61,6 +58,14 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 		return call{}, errNoMethod()
 	}
 	return c, nil
+}
+
+// onlyRead refuses a request that does more than read.
+func onlyRead(r *http.Request) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return errNoMethod()
+	}
+	return nil
 }
 
 // status answers with what the daemon says about itself.

@@ -183,7 +183,8 @@ func TestBeforeSync(t *testing.T) {
 				t.Errorf("%s: %d %s", url, got.code, got.body)
 			}
 		}
-		if got := ask(t, s.Handler(), "GET", "/readyz", ""); got.code != http.StatusServiceUnavailable {
+		if got := ask(t, s.Handler(), "GET", "/readyz", ""); got.code != http.StatusInternalServerError ||
+			got.body != "[+]ping ok\n[-]informer-sync failed: the registry has not been read yet\nreadyz check failed\n" {
 			t.Errorf("readyz: %d %s", got.code, got.body)
 		}
 		if got := ask(t, s.Handler(), "GET", "/livez", ""); got.code != http.StatusOK {
@@ -201,13 +202,8 @@ func TestBeforeSync(t *testing.T) {
 
 func TestFixedPaths(t *testing.T) {
 	s, _ := newTestServer(t, 9)
-	for _, path := range []string{"/livez", "/healthz", "/readyz"} {
-		if got := ask(t, s.Handler(), "GET", path, ""); got.code != 200 || got.body != "ok" {
-			t.Errorf("%s: %d %q", path, got.code, got.body)
-		}
-		if got := ask(t, s.Handler(), "GET", path+"?verbose", ""); got.code != 200 || got.body != "[+]ok\n"+path[1:]+" check passed\n" {
-			t.Errorf("%s: %d %q", path, got.code, got.body)
-		}
+	if got := ask(t, s.Handler(), "GET", "/proxyMode", ""); got.code != 200 || got.body != "userspace" {
+		t.Errorf("proxyMode: %d %q", got.code, got.body)
 	}
 	if got := decode[version.Info](t, ask(t, s.Handler(), "GET", "/version", "").body); got.GitVersion != "v1.37.0+usher" {
 		t.Errorf("version: %+v", got)

@@ -120,12 +120,12 @@ func healthClient(t *testing.T, addr string) healthpb.HealthClient {
 func TestControlPort(t *testing.T) {
 	s, _ := newTestServer(t, 9, at(5, service("finance", "pay", "10.96.1.1")))
 	var missing atomic.Pointer[error]
-	s.opts.Ready = func() error {
+	s.opts.Ready = []Check{{"etcd", func() error {
 		if err := missing.Load(); err != nil {
 			return *err
 		}
 		return nil
-	}
+	}}}
 	socket, control, _ := start(t, s)
 	for range 8 {
 		dial(t, "tcp", control)
@@ -168,7 +168,7 @@ func TestControlPort(t *testing.T) {
 		t.Errorf("health is %v, %v at once after a change", got, err)
 	}
 	missing.Store(new(errors.New("no etcd")))
-	if got := fetch(t, client, "http://"+control+"/readyz"); got.code != 503 || got.body != "[-]no etcd\nreadyz check failed\n" {
+	if got := fetch(t, client, "http://"+control+"/readyz"); got.code != 500 || got.body != "[+]ping ok\n[-]etcd failed: no etcd\nreadyz check failed\n" {
 		t.Errorf("readyz: %d %q", got.code, got.body)
 	}
 	if _, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: "x"}); grpcstatus.Code(err) != codes.NotFound {

@@ -27,13 +27,16 @@ type Options struct {
 	// Status describes the daemon. If nil, there is no status resource.
 	Status func() Status
 
+	// Connections lists what is open on this node. If nil, there is no such
+	// resource.
+	Connections func(context.Context, ConnectionQuery) (ConnectionList, error)
+
 	// Ejections lists the backends that are tried last. If nil, there is no such
 	// resource.
 	Ejections func() []Ejection
 
-	// Ready says what is missing for this node to serve. If nil, a synced
-	// Store is enough.
-	Ready func() error
+	// Ready has the checks of /readyz. If nil, a synced Store is enough.
+	Ready []Check
 
 	// Token is what a client of the control port must show to write, and a
 	// client on another host to read. If empty, nobody may.
@@ -170,6 +173,8 @@ func (s *Server) fixed(segments []string) func(http.ResponseWriter, *http.Reques
 			return func(w http.ResponseWriter, r *http.Request) error { return answer(w, encoding{}, http.StatusOK, doc) }
 		}
 		return nil
+	case "livez", "healthz", "readyz":
+		return s.probe(segments)
 	}
 	if len(segments) > 1 {
 		return nil
@@ -179,10 +184,8 @@ func (s *Server) fixed(segments []string) func(http.ResponseWriter, *http.Reques
 		return func(w http.ResponseWriter, r *http.Request) error {
 			return answer(w, encoding{}, http.StatusOK, s.opts.Version)
 		}
-	case "livez", "healthz":
-		return func(w http.ResponseWriter, r *http.Request) error { return probe(w, r, segments[0], nil) }
-	case "readyz":
-		return func(w http.ResponseWriter, r *http.Request) error { return probe(w, r, segments[0], s.ready()) }
+	case "proxyMode": // as kube-proxy answers
+		return func(w http.ResponseWriter, r *http.Request) error { return plain(w, http.StatusOK, "userspace") }
 	case "metrics":
 		if s.opts.Metrics != nil {
 			return func(w http.ResponseWriter, r *http.Request) error { s.opts.Metrics.ServeHTTP(w, r); return nil }
@@ -221,19 +224,6 @@ func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 	}
 	c.serve = deprecating(t.kind, c.serve)
 	return c, nil
-}
-
-// ready says what is missing for this node to serve, or nil.
-func (s *Server) ready() error {
-	if s.opts.Ready != nil {
-		return s.opts.Ready()
-	}
-	select {
-	case <-s.opts.Store.Synced():
-		return nil
-	default:
-		return unavailable("the registry has not been read yet")
-	}
 }
 
 // Addresses returns where the Server listens, as clients name it:

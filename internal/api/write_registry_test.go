@@ -175,7 +175,7 @@ func TestLeases(t *testing.T) {
 // TestStatusIsKept checks that a write of an object does not touch its status.
 func TestStatusIsKept(t *testing.T) {
 	h := newRegistryServer(t).Handler()
-	const manifest = `{"metadata":{"name":"a"},"spec":{"type":"LoadBalancer","ports":[{"port":80}]},"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`
+	const manifest = `{"metadata":{"name":"a"},"spec":{"type":"LoadBalancer","loadBalancerClass":"example.com/other","ports":[{"port":80}]},"status":{"loadBalancer":{"ingress":[{"ip":%q}]}}}`
 	ingress := func(got reply) string {
 		var ips []string
 		for _, in := range decode[corev1.Service](t, got.body).Status.LoadBalancer.Ingress {

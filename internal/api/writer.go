@@ -30,6 +30,9 @@ type WriterOptions struct {
 	// NodePorts is the range of node ports.
 	NodePorts registry.PortRange
 
+	// Pool has the addresses of load balancers; the zero value has none.
+	Pool registry.IPRange
+
 	// Applied waits until this node serves the registry's state at revision.
 	Applied func(ctx context.Context, revision int64) error
 }
@@ -44,12 +47,14 @@ type Writer struct {
 	events   *eventLease
 	dryRun   bool
 
+	allocations *allocations
+
 	generateName func(base string) string // generatedName but in tests
 }
 
 // NewWriter returns a Writer.
 func NewWriter(o WriterOptions) *Writer {
-	w := &Writer{WriterOptions: o, events: new(eventLease), generateName: generatedName}
+	w := &Writer{WriterOptions: o, events: new(eventLease), allocations: newAllocations(), generateName: generatedName}
 	for _, r := range o.ServiceCIDRs {
 		family := corev1.IPv6Protocol
 		if r.Prefix().Addr().Is4() {

@@ -31,7 +31,7 @@ func (w *Writer) wanted(obj registry.Object) []*allocation {
 			}}
 		}
 	case *corev1.Service:
-		return append(w.wantedIPs(obj), w.wantedPorts(obj)...)
+		return slices.Concat(w.wantedIPs(obj), w.wantedPorts(obj), w.wantedBalancer(obj))
 	}
 	return nil
 }
@@ -172,6 +172,9 @@ func (w *Writer) outOfRange(obj registry.Object, key registry.Key) string {
 	ip, err := netip.ParseAddr(key.Name)
 	if err != nil {
 		return err.Error()
+	}
+	if w.Pool.Contains(ip) {
+		return ""
 	}
 	ranges := w.ranges(familyOf(key.Name))
 	switch {

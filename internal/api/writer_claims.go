@@ -35,14 +35,22 @@ type claims struct {
 type allocation struct {
 	candidates iter.Seq[registry.Key] // in the order in which to try them
 	give       func(registry.Key)     // puts one into the object
-	full       error                  // when none is free
+	full       error                  // when none is free; nil: the object does without
 	key        registry.Key           // the present attempt
+}
+
+// first returns the first of the candidates.
+func (a *allocation) first() registry.Key {
+	for key := range a.candidates {
+		return key
+	}
+	return registry.Key{}
 }
 
 // newClaims works out what a new object has to claim.
 func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
 	return &claims{
-		w: w, obj: obj, lease: lease, open: w.wanted(obj), fixed: claimed(obj), lost: make(map[registry.Key]bool),
+		w: w, obj: obj, lease: lease, open: w.wanted(obj), fixed: w.claimed(obj), lost: make(map[registry.Key]bool),
 	}
 }
 
@@ -51,7 +59,7 @@ func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
 func (w *Writer) changeClaims(ctx context.Context, obj, old registry.Object, lease etcd.LeaseID) (*claims, error) {
 	c := w.newClaims(obj, lease)
 	c.fixed = nil
-	was, now := claimed(old), claimed(obj)
+	was, now := w.claimed(old), w.claimed(obj)
 	for _, key := range now {
 		if !slices.Contains(was, key) {
 			c.fixed = append(c.fixed, key)
@@ -103,7 +111,7 @@ func (w *Writer) heldClaim(ctx context.Context, obj registry.Object, key registr
 // releases returns the operations that release every claim of obj.
 func (w *Writer) releases(ctx context.Context, obj registry.Object) ([]etcd.Op, error) {
 	var ops []etcd.Op
-	for _, key := range claimed(obj) {
+	for _, key := range w.claimed(obj) {
 		op, err := w.heldClaim(ctx, obj, key)
 		if err != nil {
 			return nil, err
@@ -164,7 +172,7 @@ func (w *Writer) checkUnheld(ctx context.Context, claim registry.Object) error {
 		return err
 	}
 	key, what := registry.KeyOf(claim), "the address"
-	if !slices.Contains(claimed(obj), key) {
+	if !slices.Contains(w.claimed(obj), key) {
 		return nil
 	}
 	if key.Kind == registry.NodePorts {
@@ -175,12 +183,15 @@ func (w *Writer) checkUnheld(ctx context.Context, claim registry.Object) error {
 }
 
 // claimed returns the keys of what obj has a claim on.
-func claimed(obj registry.Object) []registry.Key {
+func (w *Writer) claimed(obj registry.Object) []registry.Key {
 	var ips []string
 	var keys []registry.Key
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		ips = registry.ClusterIPs(obj)
+		if addr := w.balancerIP(obj); addr.IsValid() {
+			ips = append(slices.Clip(ips), addr.String())
+		}
 	case *corev1.Pod:
 		ips = append(ips, obj.Status.PodIP)
 	}
@@ -212,6 +223,7 @@ func (c *claims) next() ([]etcd.Op, error) {
 			return nil, c.errorFor(key, msg)
 		}
 		if c.lost[key] {
+			c.count(key, static, false)
 			what := "IP"
 			if key.Kind == registry.NodePorts {
 				what = "port"
@@ -221,11 +233,17 @@ func (c *claims) next() ([]etcd.Op, error) {
 		ops = append(ops, c.claim(key))
 	}
 	for i, a := range c.open {
-		if !c.find(a, c.open[:i]) {
+		switch {
+		case c.find(a, c.open[:i]):
+			a.give(a.key)
+			ops = append(ops, c.claim(a.key))
+		case a.full != nil:
+			c.count(a.first(), dynamic, false)
 			return nil, apierrors.NewInternalError(a.full)
+		default:
+			a.key = registry.Key{}
+			a.give(a.key)
 		}
-		a.give(a.key)
-		ops = append(ops, c.claim(a.key))
 	}
 	return ops, nil
 }

@@ -101,6 +101,7 @@ func (w *Writer) insert(ctx context.Context, obj registry.Object) (registry.Obje
 		var conflict *etcd.ConflictError
 		switch {
 		case err == nil:
+			claims.allocated()
 			return stored(obj, revision), nil
 		case !errors.As(err, &conflict):
 			return nil, statusError(err, key)

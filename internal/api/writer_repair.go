@@ -34,7 +34,7 @@ func (w *Writer) Repair(ctx context.Context, report func(about registry.Object, 
 	var errs []error
 	for _, kind := range []*registry.Kind{registry.Services, registry.Pods} {
 		for obj := range r.snapshot.List(kind, "") {
-			for _, key := range claimed(obj) {
+			for _, key := range w.claimed(obj) {
 				errs = append(errs, r.mend(ctx, obj, key))
 			}
 		}
@@ -93,7 +93,7 @@ func (r *repair) holds(owner, key registry.Key) bool {
 		return false
 	}
 	obj := r.snapshot.Get(owner)
-	return obj != nil && slices.Contains(claimed(obj), key)
+	return obj != nil && slices.Contains(r.w.claimed(obj), key)
 }
 
 // takeBack removes a claim that usher made and nobody holds. One that somebody

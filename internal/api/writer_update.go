@@ -88,6 +88,7 @@ func (w *Writer) replace(ctx context.Context, obj, old registry.Object, revision
 		ops := append([]etcd.Op{{Key: key, Object: obj, Revision: revision, Lease: lease}}, claimed...)
 		now, err := w.commit(ctx, ops...)
 		if err == nil {
+			claims.allocated()
 			return stored(obj, now), nil
 		}
 		var conflict *etcd.ConflictError

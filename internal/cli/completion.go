@@ -57,6 +57,9 @@ func (g *globals) completeObjects(cmd *cobra.Command, args []string, prefix stri
 		for _, k := range registry.Kinds {
 			types = append(types, k.Resource)
 		}
+		if cmd.Name() == "get" {
+			types = append(types, connectionNames[0])
+		}
 		return types, cobra.ShellCompDirectiveNoFileComp
 	case strings.Contains(args[0], "/"):
 		return nil, cobra.ShellCompDirectiveNoFileComp

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -32,8 +33,14 @@ func describeService(ctx context.Context, c *client.Client, p *page, svc *corev1
 	if len(spec.ExternalIPs) > 0 {
 		p.field(0, "External IPs", strings.Join(spec.ExternalIPs, ","))
 	}
+	if spec.LoadBalancerIP != "" {
+		p.field(0, "Desired LoadBalancer IP", spec.LoadBalancerIP)
+	}
 	if spec.ExternalName != "" {
 		p.field(0, "External Name", spec.ExternalName)
+	}
+	if len(svc.Status.LoadBalancer.Ingress) > 0 {
+		p.field(0, "LoadBalancer Ingress", ingressString(svc.Status.LoadBalancer.Ingress))
 	}
 	endpoints, err := endpointsOf(ctx, c, svc)
 	if err != nil {
@@ -48,6 +55,12 @@ func describeService(ctx context.Context, c *client.Client, p *page, svc *corev1
 	}
 	if spec.InternalTrafficPolicy != nil {
 		p.field(0, "Internal Traffic Policy", string(*spec.InternalTrafficPolicy))
+	}
+	if spec.HealthCheckNodePort != 0 {
+		p.field(0, "HealthCheck NodePort", strconv.Itoa(int(spec.HealthCheckNodePort)))
+	}
+	if len(spec.LoadBalancerSourceRanges) > 0 {
+		p.field(0, "LoadBalancer Source Ranges", strings.Join(spec.LoadBalancerSourceRanges, ","))
 	}
 	if spec.TrafficDistribution != nil {
 		p.field(0, "Traffic Distribution", *spec.TrafficDistribution)
@@ -65,6 +78,19 @@ func describeService(ctx context.Context, c *client.Client, p *page, svc *corev1
 	return nil
 }
 
+// ingressString lists the addresses of a load balancer.
+func ingressString(ingress []corev1.LoadBalancerIngress) string {
+	var list []string
+	for _, in := range ingress {
+		text := cmp.Or(in.IP, in.Hostname)
+		if in.IP != "" && in.IPMode != nil {
+			text += fmt.Sprintf(" (%s)", *in.IPMode)
+		}
+		list = append(list, text)
+	}
+	return strings.Join(list, ", ")
+}
+
 func describePort(p *page, port corev1.ServicePort, e serviceEndpoints) {
 	name := port.Name
 	if name == "" {
@@ -72,6 +98,9 @@ func describePort(p *page, port corev1.ServicePort, e serviceEndpoints) {
 	}
 	p.field(0, "Port", fmt.Sprintf("%s  %d/%s", name, port.Port, port.Protocol))
 	p.field(0, "TargetPort", fmt.Sprintf("%s/%s", port.TargetPort.String(), port.Protocol))
+	if port.AppProtocol != nil {
+		p.field(0, "AppProtocol", *port.AppProtocol)
+	}
 	if port.NodePort != 0 {
 		p.field(0, "NodePort", fmt.Sprintf("%s  %d/%s", name, port.NodePort, port.Protocol))
 	}

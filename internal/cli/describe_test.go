@@ -34,6 +34,23 @@ kind: Node
 metadata: {name: node-1}
 status: {addresses: [{type: InternalIP, address: 127.0.0.1}], nodeInfo: {operatingSystem: linux, architecture: amd64, kubeletVersion: v1}}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: balanced, namespace: finance}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.9
+  clusterIPs: [10.96.0.9]
+  ipFamilies: [IPv4]
+  ipFamilyPolicy: SingleStack
+  loadBalancerIP: 127.240.0.5
+  loadBalancerSourceRanges: [10.0.0.0/8]
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 30007
+  trafficDistribution: PreferSameZone
+  ports: [{port: 80, nodePort: 30080, appProtocol: kubernetes.io/h2c}]
+status: {loadBalancer: {ingress: [{ip: 127.240.0.5, ipMode: VIP}, {hostname: a.example}]}}
+---
 apiVersion: networking.k8s.io/v1
 kind: IPAddress
 metadata: {name: 10.96.0.1}
@@ -86,6 +103,31 @@ Events:
   Type     Reason     Age                 From   Message
   ----     ------     ---                 ----   -------
   Warning  PortInUse  26h (x3 over 2d2h)  usher  another program listens on port 80
+`,
+		"svc balanced": `Name:                        balanced
+Namespace:                   finance
+Labels:                      <none>
+Annotations:                 <none>
+Selector:                    <none>
+Type:                        LoadBalancer
+IP Family Policy:            SingleStack
+IP Families:                 IPv4
+IP:                          10.96.0.9
+IPs:                         10.96.0.9
+Desired LoadBalancer IP:     127.240.0.5
+LoadBalancer Ingress:        127.240.0.5 (VIP), a.example
+Port:                        <unset>  80/TCP
+TargetPort:                  80/TCP
+AppProtocol:                 kubernetes.io/h2c
+NodePort:                    <unset>  30080/TCP
+Endpoints:                   <none>
+Session Affinity:            None
+External Traffic Policy:     Local
+Internal Traffic Policy:     Cluster
+HealthCheck NodePort:        30007
+LoadBalancer Source Ranges:  10.0.0.0/8
+Traffic Distribution:        PreferSameZone
+Events:                      <none>
 `,
 		"pod p2": `Name:         p2
 Namespace:    finance

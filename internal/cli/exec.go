@@ -22,6 +22,7 @@ import (
 
 func newExecCommand(g *globals) *cobra.Command {
 	var mode string
+	var links bool
 	cmd := &cobra.Command{
 		Use:   "exec [-n NAMESPACE] [--mode namespace|direct] -- COMMAND [ARG...]",
 		Short: "Run a program that sees Services by their names",
@@ -55,10 +56,11 @@ Exit code, signals and terminal are the program's own.`,
 			if mode != modeNamespace && mode != modeDirect {
 				return usagef("unknown mode %q: want %s or %s", mode, modeNamespace, modeDirect)
 			}
-			return g.exec(cmd.Context(), mode, args)
+			return g.exec(cmd.Context(), mode, links, args)
 		},
 	}
 	cmd.Flags().StringVar(&mode, "mode", modeNamespace, "how the program sees Services: namespace or direct")
+	addLinksFlag(cmd, &links)
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
@@ -69,7 +71,7 @@ const (
 	modeDirect    = "direct"    // connections are translated
 )
 
-func (g *globals) exec(ctx context.Context, mode string, args []string) error {
+func (g *globals) exec(ctx context.Context, mode string, links bool, args []string) error {
 	namespace := g.requestNamespace()
 	if msgs := validation.IsDNS1123Label(namespace); len(msgs) > 0 { // it becomes a part of resolv.conf
 		return usageError{field.Invalid(field.NewPath("namespace"), namespace, strings.Join(msgs, "; "))}
@@ -82,7 +84,7 @@ func (g *globals) exec(ctx context.Context, mode string, args []string) error {
 	if err != nil {
 		return err
 	}
-	services, err := serviceVariables(ctx, c, namespace)
+	services, err := serviceVariables(ctx, c, namespace, links)
 	if err != nil {
 		return err
 	}
@@ -137,7 +139,9 @@ func (g *globals) execDirect(c *client.Client, status *api.Status, args, env []s
 		}
 		ranges = append(ranges, prefix)
 	}
-	return direct.Run(direct.Options{Args: args, Env: env, Client: c, ServiceCIDR: ranges, Stderr: g.env.Stderr})
+	return direct.Run(direct.Options{
+		Args: args, Env: env, Client: c, ServiceCIDR: ranges, Node: status.NodeName, Stderr: g.env.Stderr,
+	})
 }
 
 // visibleNameserver returns the nameserver of the View that has the ClusterIPs

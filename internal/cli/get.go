@@ -37,12 +37,16 @@ func newGetCommand(g *globals) *cobra.Command {
 		Long: `Show objects: all of a type, those that are named, or those that manifests are
 about, as they are now. The types are services
 (svc), pods (po), endpointslices, endpoints (ep), events (ev), namespaces (ns),
-nodes (no) and ipaddresses (ip); "all" is pods, services and endpointslices.`,
+nodes (no) and ipaddresses (ip); "all" is pods, services and endpointslices.
+
+connections (conn) are what is open now through this node's proxy, of all Services
+or of those that are named.`,
 		Example: `  usher get svc,endpointslices -A
   usher get svc payment-service -n finance -o wide
   usher get svc/web pod/web-0 -o yaml
   usher get -f service.yaml
-  usher get pods -l app=payment -w`,
+  usher get pods -l app=payment -w
+  usher get connections payment-service -n finance`,
 		RunE: func(cmd *cobra.Command, args []string) error { return q.run(cmd.Context(), args) },
 	}
 	q.files.addFlags(cmd)
@@ -60,6 +64,9 @@ nodes (no) and ipaddresses (ip); "all" is pods, services and endpointslices.`,
 }
 
 func (q *query) run(ctx context.Context, args []string) error {
+	if asksForConnections(args) {
+		return q.connections(ctx, args[1:])
+	}
 	targets, err := q.targets(args)
 	if err != nil {
 		return err

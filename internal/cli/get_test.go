@@ -262,7 +262,7 @@ func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
 func TestCompletion(t *testing.T) {
 	f := newFake(t, finance)
 	for args, want := range map[string]string{
-		"get|":                          "services\npods\nendpointslices\nendpoints\nevents\nnamespaces\nnodes\nipaddresses\nservicecidrs\nnodeports\n:4\n",
+		"get|":                          "services\npods\nendpointslices\nendpoints\nevents\nnamespaces\nnodes\nipaddresses\nservicecidrs\nnodeports\nconnections\n:4\n",
 		"-n|finance|get|svc|":           "empty\npayment-service\n:4\n",
 		"-n|finance|delete|svc|empty|":  "payment-service\n:4\n",
 		"-n|finance|describe|svc/":      "svc/empty\nsvc/payment-service\n:4\n",

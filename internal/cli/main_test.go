@@ -78,7 +78,7 @@ func newFake(t *testing.T, manifests string) *fake {
 	f := &fake{Store: registry.NewStore(), revision: 1, watching: make(chan struct{}, 1)}
 	f.read = api.New(api.Options{Store: f.Store, Status: func() api.Status {
 		return api.Status{UsherVersion: "v1", NodeName: "node-1", PID: 7}
-	}, Ejections: func() []api.Ejection { return f.ejections }}).Handler()
+	}, Connections: someConnections, Ejections: func() []api.Ejection { return f.ejections }}).Handler()
 	f.Replace(1, nil)
 	documents, err := parseDocuments([]byte(manifests))
 	if err != nil {

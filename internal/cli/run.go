@@ -25,6 +25,7 @@ func newRunCommand(g *globals) *cobra.Command {
 	var ports []string
 	var replicas int
 	var readiness readinessFlags
+	var links bool
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [ARG...]",
 		Short: "Run local processes as Pods",
@@ -58,7 +59,7 @@ kills at once. The exit code is the first one that is not 0.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			w := agent.Workload{
-				Name: args[0], Namespace: g.key(registry.Pods, "").Namespace, Replicas: replicas, Command: args[1:],
+				Name: args[0], Namespace: g.key(registry.Pods, "").Namespace, Replicas: replicas, Command: args[1:], NoServiceLinks: !links,
 			}
 			var err error
 			if w.Labels, err = parseLabels(labels); err != nil {
@@ -84,7 +85,13 @@ kills at once. The exit code is the first one that is not 0.`,
 	cmd.Flags().StringArrayVarP(&ports, "port", "p", nil, "a port that the process listens on, [NAME=]PORT[/udp]; may be repeated")
 	readiness.add(cmd)
 	cmd.Flags().IntVar(&replicas, "replicas", 1, "how many processes to run")
+	addLinksFlag(cmd, &links)
 	return cmd
+}
+
+// addLinksFlag adds the flag for the variables of Services.
+func addLinksFlag(cmd *cobra.Command, links *bool) {
+	cmd.Flags().BoolVar(links, "enable-service-links", true, "set the variables of the namespace's Services")
 }
 
 // run runs w on the daemon's node.
@@ -101,7 +108,7 @@ func (g *globals) run(ctx context.Context, w agent.Workload) error {
 	if err := reachable(ctx, cmp.Or(g.server, g.env.Getenv("USHER_SERVER")), status); err != nil {
 		return err
 	}
-	services, err := serviceVariables(ctx, c, w.Namespace)
+	services, err := serviceVariables(ctx, c, w.Namespace, !w.NoServiceLinks)
 	if err != nil {
 		return err
 	}
@@ -144,7 +151,7 @@ func parseLabels(s string) (map[string]string, error) {
 
 // serviceVariables returns the environment variables that tell programs in a
 // namespace of the Services.
-func serviceVariables(ctx context.Context, c *client.Client, namespace string) ([]string, error) {
+func serviceVariables(ctx context.Context, c *client.Client, namespace string, links bool) ([]string, error) {
 	list, err := c.List(ctx, registry.Services, "", client.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -153,7 +160,7 @@ func serviceVariables(ctx context.Context, c *client.Client, namespace string) (
 	for _, obj := range list.Items {
 		services = append(services, obj.(*corev1.Service))
 	}
-	return netenv.ServiceEnv(services, namespace), nil
+	return netenv.ServiceEnv(services, namespace, links), nil
 }
 
 // secondSignal returns a channel that is closed at the second signal to end.

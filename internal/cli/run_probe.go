@@ -26,7 +26,7 @@ func (r *readinessFlags) add(cmd *cobra.Command) {
 	f.StringVar(&r.tcp, "readiness-tcp", "", "ready while this port accepts connections: a number or a name")
 	f.StringVar(&r.grpc, "readiness-grpc", "", "ready while the gRPC health service says so: PORT[/SERVICE]")
 	f.StringVar(&r.exec, "readiness-exec", "", "ready while this shell command succeeds")
-	f.StringVar(&r.probe, "readiness-probe", "", "a readinessProbe as in a manifest, or what is to be added to the others, as in '{periodSeconds: 2}'")
+	f.StringVar(&r.probe, "readiness-probe", "", "a readinessProbe, or what is to be added to one: '{periodSeconds: 2}'")
 }
 
 // read returns the readinessProbe that is wanted, or nil. Whether it makes sense

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -30,6 +31,32 @@ func (c *Client) Ejections(ctx context.Context, namespace, service string) (*api
 	query := url.Values{"namespace": {namespace}, "service": {service}}
 	out := new(api.EjectionList)
 	if err := c.JSON(ctx, http.MethodGet, ownPath+"/ejections", query, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ConnectionOptions say which connections are asked for.
+type ConnectionOptions struct {
+	Namespace string   // "": all
+	Services  []string // by name; none: all
+	Limit     int      // 0: as the server thinks right
+}
+
+// Connections returns what is open on the daemon's node.
+func (c *Client) Connections(ctx context.Context, o ConnectionOptions) (*api.ConnectionList, error) {
+	query := url.Values{}
+	if o.Namespace != "" {
+		query.Set("namespace", o.Namespace)
+	}
+	for _, name := range o.Services {
+		query.Add("service", name)
+	}
+	if o.Limit > 0 {
+		query.Set("limit", strconv.Itoa(o.Limit))
+	}
+	out := new(api.ConnectionList)
+	if err := c.JSON(ctx, http.MethodGet, ownPath+"/connections", query, "", nil, out); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -26,6 +26,8 @@ import (
 type Config struct {
 	ServiceCIDRs  []netip.Prefix // one for each IP family, the primary one first
 	NodePorts     registry.PortRange
+	NodePortsAt   NodePortAddresses
+	Pool          netip.Prefix // of load balancers' addresses; not valid: none
 	LoopbackCIDR  netip.Prefix
 	ClusterDomain string
 	NodeName      string
@@ -35,9 +37,17 @@ type Config struct {
 	Socket        string // of the API
 	Listen        string // TCP address of the API; "": none
 	Engine        string // of the proxy: "auto", "loop", "portable"
+	Healthz       string // TCP address of the proxy's health check; "": none
 	DNS           DNS
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
+}
+
+// NodePortAddresses say at which addresses of the machine node ports are
+// served.
+type NodePortAddresses struct {
+	Localhost, Primary, All bool
+	Ranges                  []netip.Prefix
 }
 
 // DNS says what the nameserver answers.
@@ -66,6 +76,10 @@ type Etcd struct {
 type keys struct {
 	ServiceCIDR   string
 	NodePortRange string
+
+	NodePortAddresses []string
+
+	LoadBalancer  struct{ Pool string }
 	LoopbackCIDR  string
 	ClusterDomain string
 	NodeName      string
@@ -80,7 +94,7 @@ type keys struct {
 		Autopath         bool
 		RebindDomains    []string
 	}
-	Proxy struct{ Engine string }
+	Proxy struct{ Engine, Healthz string }
 	Log   struct{ Level string }
 	Views []string
 }
@@ -152,7 +166,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	c := &Config{
 		ClusterDomain: strings.Trim(k.ClusterDomain, "."),
 		Zone:          k.Zone, Etcd: k.Etcd, Listen: k.API.Listen, Views: k.Views,
-		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine,
+		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine, Healthz: k.Proxy.Healthz,
 	}
 	for s := range strings.SplitSeq(k.ServiceCIDR, ",") {
 		prefix, err := parsePrefix("serviceCIDR", strings.TrimSpace(s))
@@ -168,11 +182,19 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	if c.NodePorts, err = registry.ParsePortRange(k.NodePortRange); err != nil {
 		return nil, fmt.Errorf("nodePortRange: %w", err)
 	}
+	if c.NodePortsAt, err = parseNodePortAddresses(k.NodePortAddresses); err != nil {
+		return nil, err
+	}
 	if c.LoopbackCIDR, err = parsePrefix("loopbackCIDR", k.LoopbackCIDR); err != nil {
 		return nil, err
 	}
 	if !c.LoopbackCIDR.Addr().IsLoopback() {
 		return nil, fmt.Errorf("loopbackCIDR %q: not a loopback range", k.LoopbackCIDR)
+	}
+	if k.LoadBalancer.Pool != "" {
+		if c.Pool, err = c.parsePool(k.LoadBalancer.Pool); err != nil {
+			return nil, err
+		}
 	}
 	if msgs := validation.IsDNS1123Subdomain(c.ClusterDomain); len(msgs) > 0 {
 		return nil, fmt.Errorf("clusterDomain %q: %s", k.ClusterDomain, msgs[0])

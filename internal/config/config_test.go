@@ -41,6 +41,8 @@ func TestDefaults(t *testing.T) {
 	want := &Config{
 		NodePorts:     nodePorts,
 		ServiceCIDRs:  []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+		NodePortsAt:   NodePortAddresses{Localhost: true},
+		Pool:          netip.MustParsePrefix("127.240.0.0/24"),
 		LoopbackCIDR:  netip.MustParsePrefix("127.96.0.0/16"),
 		ClusterDomain: "cluster.local",
 		NodeName:      "n",
@@ -95,6 +97,20 @@ func TestDNS(t *testing.T) {
 	}
 }
 
+func TestExternal(t *testing.T) {
+	c, err := load(t, "loadBalancer: {pool: ''}", map[string]string{"USHER_NODEPORTADDRESSES": "primary,192.0.2.7/24"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := NodePortAddresses{Primary: true, Ranges: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}
+	if diff := cmp.Diff(want, c.NodePortsAt, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Errorf("nodePortAddresses (-want +got):\n%s", diff)
+	}
+	if c.Pool.IsValid() {
+		t.Errorf("pool %v, want none", c.Pool)
+	}
+}
+
 func TestErrors(t *testing.T) {
 	tests := []struct{ name, file, want string }{
 		{"unknown key", "servicCIDR: x", `unknown key "serviccidr"`},
@@ -108,6 +124,11 @@ func TestErrors(t *testing.T) {
 		{"too small", "serviceCIDR: 10.96.0.0/30", "no room"},
 		{"node ports", "nodePortRange: 30000", `nodePortRange: "30000" is not a range of ports, as 30000-32767`},
 		{"no node ports", "nodePortRange: 2-1", `nodePortRange: "2-1" has no ports`},
+		{"node port addresses", "nodePortAddresses: [eth0]", `"eth0" must be a valid CIDR or one of the keywords 'primary', 'localhost', 'all'`},
+		{"pool", "loadBalancer: {pool: 127.240.0.5/24}", "loadBalancer.pool: 127.240.0.5/24 has host bits"},
+		{"pool of Services", "loadBalancer: {pool: 10.96.4.0/24}", "loadBalancer.pool: 10.96.4.0/24 overlaps with 10.96.0.0/16, which is in use"},
+		{"pool of Pods", "loadBalancer: {pool: 127.244.0.0/24}", "overlaps with 127.244.0.0/16"},
+		{"pool of the host", "loadBalancer: {pool: 127.0.0.0/24}", "has the host's own address"},
 		{"not loopback", "loopbackCIDR: 10.0.0.0/16", "not a loopback range"},
 		{"view", "views: [tun]", `unknown view "tun": loopback or anyip`},
 		{"level", "log: {level: loud}", "debug, info, warn or error"},

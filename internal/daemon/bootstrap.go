@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -113,13 +114,32 @@ func (d *daemon) ensure(ctx context.Context, obj registry.Object) error {
 	case old == nil:
 		_, err = d.writer.Create(ctx, obj)
 	case key.Kind == registry.Nodes:
-		_, err = d.writer.Update(ctx, obj, "status")
+		err = d.ensureNode(ctx, obj.(*corev1.Node), old.(*corev1.Node))
 	case key.Kind == registry.EndpointSlices:
 		_, err = d.writer.Update(ctx, obj, "")
 	}
 	if apierrors.IsAlreadyExists(err) {
 		return nil
 	}
+	return err
+}
+
+// ensureNode makes the Node say what this machine is now. Labels that others
+// have given it stay.
+func (d *daemon) ensureNode(ctx context.Context, want, old *corev1.Node) error {
+	labels := maps.Clone(old.Labels)
+	if labels == nil {
+		labels = make(map[string]string)
+	}
+	maps.Copy(labels, want.Labels)
+	if !maps.Equal(labels, old.Labels) {
+		relabelled := old.DeepCopy()
+		relabelled.Labels, relabelled.ResourceVersion = labels, ""
+		if _, err := d.writer.Update(ctx, relabelled, ""); err != nil {
+			return err
+		}
+	}
+	_, err := d.writer.Update(ctx, want, "status")
 	return err
 }
 

@@ -48,13 +48,18 @@ type daemon struct {
 	client    *etcd.Client
 	store     *registry.Store
 	mirror    *etcd.Mirror
-	views     []*vip.View
+	views     []*vip.View // of ClusterIPs
+	pool      *vip.View   // of load balancers' addresses; nil without
+	local     atomic.Pointer[registry.Local]
 	proxy     *proxy.Proxy
+	kubeProxy *kubeProxy
+	healthz   *healthz // nil: not asked for
 	dns       *dns.Server
 	resolvers []*resolver
 	writer    *api.Writer
 	events    *api.Recorder
 	reports   *reporter
+	health    *healthChecks
 	api       *api.Server
 
 	bootstrapped atomic.Bool // the Services that always exist do
@@ -107,17 +112,26 @@ func (d *daemon) open(ctx context.Context) error {
 	if d.views, err = openViews(d.Config, d.Log); err != nil {
 		return err
 	}
+	d.kubeProxy = newKubeProxy()
+	if d.pool, err = openPool(d.Config.Pool, d.Log); err != nil {
+		return err
+	}
+	d.readAddresses()
 	d.proxy = proxy.New(proxy.Options{
 		Store: d.store, Log: d.Log, Listen: d.listen, Engine: d.Config.Engine,
-		Report: func(s proxy.Status) { d.reports.listening(s) },
+		Report: func(s proxy.Status) { d.reports.listening(s) }, Observe: d.kubeProxy.observe,
 	})
 	d.writer = api.NewWriter(api.WriterOptions{
-		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Applied: d.applied,
+		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Pool: d.poolRange(), Applied: d.applied,
 	})
 	d.events = api.NewRecorder(d.writer, d.Config.NodeName, d.Log)
 	d.reports = newReporter(d)
+	d.health = newHealthChecks(d)
 	d.mirror = &etcd.Mirror{Client: d.client, Store: d.store, Report: d.reports.unreadable, Log: d.Log}
 	d.openDNS(ctx)
+	if err := d.openHealthz(); err != nil {
+		return err
+	}
 	return d.openAPI(token)
 }
 
@@ -125,7 +139,7 @@ func (d *daemon) open(ctx context.Context) error {
 func (d *daemon) openAPI(token string) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
-		Store: d.store, Writer: d.writer, Status: d.status, Ready: d.ready, Token: token,
+		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.checks(), Token: token,
 		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
 		Views: d.localAddresses, Ejections: d.ejections, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
@@ -158,8 +172,14 @@ func (d *daemon) serve(ctx context.Context) error {
 	for _, r := range d.resolvers {
 		run("dns", func(ctx context.Context) error { return r.serve(ctx, d) })
 	}
+	if d.healthz != nil {
+		run("healthz", d.healthz.serve)
+	}
 	run("bootstrap", d.bootstrap)
 	run("repair", d.repair)
+	run("addresses", d.followAddresses)
+	run("load balancers", d.balance)
+	run("health checks", d.health.run)
 	run("events", d.events.Run)
 	run("conditions", d.reports.run)
 	run("memory", d.returnMemory)
@@ -173,10 +193,13 @@ func (d *daemon) close() error {
 	for _, r := range d.resolvers {
 		errs = append(errs, r.close())
 	}
+	if d.healthz != nil {
+		d.healthz.listener.Close() // which it did if it served
+	}
 	if d.api != nil {
 		errs = append(errs, d.api.Close())
 	}
-	for _, v := range d.views {
+	for _, v := range d.allViews() {
 		errs = append(errs, v.Close())
 	}
 	if d.client != nil {
@@ -202,20 +225,37 @@ func (d *daemon) applied(ctx context.Context, revision int64) error {
 	return d.proxy.WaitRevision(ctx, revision)
 }
 
-// ready says what is missing for this node to serve, or nil.
-func (d *daemon) ready() error {
-	for _, part := range []struct {
-		done <-chan struct{}
-		name string
-	}{{d.store.Synced(), "the registry has not been read yet"}, {d.proxy.Synced(), "listeners are not open yet"}} {
-		select {
-		case <-part.done:
-		default:
-			return errors.New(part.name)
+// checks returns what has to be for this node to serve. Names are the API
+// server's where it has them.
+func (d *daemon) checks() []api.Check {
+	after := func(done <-chan struct{}, missing string) func() error {
+		return func() error {
+			select {
+			case <-done:
+				return nil
+			default:
+				return errors.New(missing)
+			}
 		}
 	}
-	if !d.bootstrapped.Load() {
-		return errors.New("the Services kubernetes and kube-dns are not there yet")
+	return []api.Check{
+		{Name: "informer-sync", Fails: after(d.store.Synced(), "the registry has not been read yet")},
+		{Name: "proxy", Fails: after(d.proxy.Synced(), "listeners are not open yet")},
+		{Name: "bootstrap", Fails: func() error {
+			if !d.bootstrapped.Load() {
+				return errors.New("the Services kubernetes and kube-dns are not there yet")
+			}
+			return nil
+		}},
+	}
+}
+
+// ready says what is missing for this node to serve, or nil.
+func (d *daemon) ready() error {
+	for _, c := range d.checks() {
+		if err := c.Fails(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (d *daemon) openDNS(ctx context.Context) {
 		Store: d.store, Domain: d.Config.ClusterDomain, Upstreams: upstreams, Log: d.Log,
 		Pods: podNames[d.Config.DNS.Pods], EndpointPodNames: d.Config.DNS.EndpointPodNames,
 		Autopath: d.Config.DNS.Autopath, Search: host.Search,
-		IsService: d.isService, RebindDomains: d.Config.DNS.RebindDomains,
+		IsService: d.isVIP, RebindDomains: d.Config.DNS.RebindDomains,
 		ServiceCIDR: append(slices.Clone(d.Config.ServiceCIDRs), d.Config.LoopbackCIDR),
 	})
 	for _, v := range d.views {

@@ -73,11 +73,11 @@ func collectors(d *daemon) []prometheus.Collector {
 		ConstLabels: prometheus.Labels{"version": d.Version},
 	})
 	info.Set(1)
-	return []prometheus.Collector{
+	return append(d.kubeProxy.collectors(d.proxy.Progress),
 		prom.NewGoCollector(), prom.NewProcessCollector(prom.ProcessCollectorOpts{}), info,
 		gauge("store_revision", "The etcd revision that this node has reached.", func() float64 {
 			return float64(d.store.Snapshot().Revision())
 		}),
-		proxyCollector{d.proxy}, dnsCollector{d.dns},
-	}
+		proxyCollector{d.proxy}, dnsCollector{d.dns}, d.writer,
+	)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -55,28 +56,59 @@ func openLoopback(c *config.Config) (*vip.View, error) {
 	return nil, errors.New("loopback has room for IPv4 alone, and serviceCIDR is IPv6")
 }
 
+// openPool opens the View of the addresses of load balancers, which are seen
+// as they are; nil without a range for them.
+func openPool(pool netip.Prefix, log *slog.Logger) (*vip.View, error) {
+	switch {
+	case !pool.IsValid():
+		return nil, nil
+	case pool.Addr().IsLoopback():
+		return vip.Loopback(pool, pool)
+	}
+	v, err := vip.AnyIP(pool)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+		log.Warn("Services of type LoadBalancer get no address: loadBalancer.pool has to be a part of 127.0.0.0/8 here", "error", err)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("loadBalancer.pool: %w", err)
+	}
+	return v, nil
+}
+
+// allViews returns the Views of ClusterIPs and of load balancers.
+func (d *daemon) allViews() []*vip.View {
+	if d.pool == nil {
+		return d.views
+	}
+	return append(slices.Clip(d.views), d.pool)
+}
+
 // listen returns where the proxy listens for a Frontend: an address in each
-// View that has one for it.
+// View that has one for it, or one of this machine itself.
 func (d *daemon) listen(key registry.FrontendKey) []proxy.ListenAddr {
 	var list []proxy.ListenAddr
-	for _, v := range d.views {
+	for _, v := range d.allViews() {
 		if addr, _, ok := v.Listen(key.AddrPort()); ok {
 			list = append(list, proxy.ListenAddr{AddrPort: addr, Device: v.Device()})
 		}
 	}
+	if len(list) == 0 && d.local.Load().Has(key.Address) {
+		list = append(list, proxy.ListenAddr{AddrPort: key.AddrPort()})
+	}
 	return list
 }
 
-// isService reports whether an address is in the range of a View.
-func (d *daemon) isService(addr netip.Addr) bool {
-	return slices.ContainsFunc(d.views, func(v *vip.View) bool {
+// isVIP reports whether an address is of a View, and not the machine's own.
+func (d *daemon) isVIP(addr netip.Addr) bool {
+	return slices.ContainsFunc(d.allViews(), func(v *vip.View) bool {
 		_, ok := v.ClusterIP(addr)
 		return ok
 	})
 }
 
 // localAddresses returns where a Frontend can be reached other than by its
-// ClusterIP.
+// own address.
 func (d *daemon) localAddresses(key registry.FrontendKey) []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, l := range d.listen(key) {

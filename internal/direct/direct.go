@@ -55,6 +55,9 @@ type Options struct {
 	// ServiceCIDR are the ranges of the ClusterIPs.
 	ServiceCIDR []netip.Prefix
 
+	// Node is the name of this node: traffic policies and hints ask for it.
+	Node string
+
 	// Stderr takes what the program's user has to know, a line each.
 	Stderr io.Writer
 }

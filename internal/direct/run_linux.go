@@ -83,7 +83,7 @@ func Run(o Options) (code int, err error) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	st, err := openState(ctx, o.Client, o.ServiceCIDR)
+	st, err := openState(ctx, o.Client, o.ServiceCIDR, o.Node)
 	if err != nil {
 		return exitError, err
 	}

@@ -17,7 +17,7 @@ import (
 
 // kinds are what Frontends and names follow from.
 var kinds = []*registry.Kind{
-	registry.Namespaces, registry.Services, registry.Pods, registry.Endpoints, registry.EndpointSlices,
+	registry.Namespaces, registry.Nodes, registry.Services, registry.Pods, registry.Endpoints, registry.EndpointSlices,
 }
 
 // A state is a copy of what the daemon knows, and a turn for each Frontend.
@@ -34,9 +34,10 @@ type state struct {
 	pickers sync.Map // of registry.FrontendKey to *balancer.Picker
 }
 
-// openState lists everything there is. follow keeps it up to date.
-func openState(ctx context.Context, c *client.Client, ranges []netip.Prefix) (*state, error) {
+// openState lists everything there is, on a node. follow keeps it up to date.
+func openState(ctx context.Context, c *client.Client, ranges []netip.Prefix, node string) (*state, error) {
 	s := &state{client: c, ranges: ranges, store: registry.NewStore(), started: time.Now(), versions: make(map[*registry.Kind]string)}
+	s.store.SetLocal(registry.Local{Node: node})
 	if err := s.list(ctx); err != nil {
 		return nil, err
 	}
@@ -107,11 +108,16 @@ func (s *state) apply(ev watch.Event) {
 		return
 	}
 	for _, c := range commits {
-		for _, f := range c.Frontends {
-			if f.New == nil {
-				s.pickers.Delete(f.Old.FrontendKey)
+		for _, change := range c.Frontends {
+			f := change.New
+			if f == nil {
+				f = change.Old
+			}
+			// Another Service may have had the address as well.
+			if now := s.store.Snapshot().Frontend(f.FrontendKey); now != nil {
+				s.serve(now)
 			} else {
-				s.serve(f.New)
+				s.pickers.Delete(f.FrontendKey)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -30,6 +31,7 @@ type responder struct {
 // dns.DefaultMsgAcceptFunc: the header of a query or a notify with one
 // question, which need not be there.
 func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
+	began := time.Now()
 	var question dns.Question
 	if len(req.Question) > 0 {
 		question = req.Question[0]
@@ -49,6 +51,7 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 		}
 	}
 	r.stats.count(question.Qtype, rcode)
+	r.stats.took(question.Qtype, from, udp, time.Since(began))
 	if _, err := w.Write(wire); err != nil {
 		r.log.Debug("write DNS answer", "client", w.RemoteAddr(), "err", err)
 	}

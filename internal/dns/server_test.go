@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -339,8 +340,20 @@ func TestStats(t *testing.T) {
 	ask(t, server, "payment-service.finance.svc.cluster.local. A")
 	ask(t, server, "nope.finance.svc.cluster.local. AAAA")
 	ask(t, server, "payment-service.finance.svc.cluster.local. LOC")
-	want := Stats{Queries: []QueryCount{{"A", "NOERROR", 2}, {"AAAA", "NXDOMAIN", 1}, {"other", "NOERROR", 1}}}
-	if diff := cmp.Diff(want, s.Stats()); diff != "" {
+	wantRcode(t, exchangeWith(t, "tcp", server, newQuery(t, "payment-service.finance.svc.cluster.local. A")), dns.RcodeSuccess)
+	want := Stats{
+		Queries:  []QueryCount{{"A", "NOERROR", 3}, {"AAAA", "NXDOMAIN", 1}, {"other", "NOERROR", 1}},
+		Requests: []RequestCount{{Type: "other", Count: 1}, {Type: "A", Count: 2}, {Type: "A", TCP: true, Count: 1}, {Type: "AAAA", Count: 1}},
+	}
+	var got Stats
+	for got = s.Stats(); got.Took.Count < 5; got = s.Stats() { // counted after the answer is sent
+		runtime.Gosched()
+	}
+	if took := got.Took; took.Sum <= 0 || took.Count != 5 || !slices.IsSorted(took.Below[:]) || took.Below[durationBounds-1] != 5 {
+		t.Errorf("durations %+v", took)
+	}
+	got.Took = Durations{}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("stats (-want +got):\n%s", diff)
 	}
 }

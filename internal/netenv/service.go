@@ -21,13 +21,14 @@ const apiService = "kubernetes"
 // the namespace's Services that have a ClusterIP, and of default/kubernetes
 // unless the namespace has a Service of that name. (kubelet's envvars; the
 // variables of a Service payment-service are PAYMENT_SERVICE_SERVICE_HOST and
-// so on, and those of Docker's links.)
-func ServiceEnv(services []*corev1.Service, namespace string) []string {
+// so on, and those of Docker's links.) Without links, as with the field
+// enableServiceLinks of a Pod, only default/kubernetes is there.
+func ServiceEnv(services []*corev1.Service, namespace string, links bool) []string {
 	chosen := make(map[string]*corev1.Service)
 	for _, svc := range services {
 		switch {
 		case !hasAddress(svc):
-		case svc.Namespace == namespace:
+		case svc.Namespace == namespace && links:
 			chosen[svc.Name] = svc
 		case svc.Namespace == metav1.NamespaceDefault && svc.Name == apiService && chosen[svc.Name] == nil:
 			chosen[svc.Name] = svc

@@ -77,7 +77,7 @@ A_SERVICE_PORT=80
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := ServiceEnv(tt.services, tt.namespace)
+			got := ServiceEnv(tt.services, tt.namespace, true)
 			if diff := cmp.Diff(strings.Split(strings.TrimSpace(tt.want), "\n"), strings.Split(strings.Join(got, "\n"), "\n")); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -94,8 +94,24 @@ func TestServiceEnvOwnKubernetes(t *testing.T) {
 		"KUBERNETES_PORT_80_TCP_PORT=80", "KUBERNETES_PORT_80_TCP_PROTO=tcp", "KUBERNETES_SERVICE_HOST=10.96.0.7", "KUBERNETES_SERVICE_PORT=80",
 	}
 	for _, services := range [][]*corev1.Service{{own, kubernetes}, {kubernetes, own}} {
-		if diff := cmp.Diff(want, ServiceEnv(services, "finance")); diff != "" {
+		if diff := cmp.Diff(want, ServiceEnv(services, "finance", true)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+// TestServiceEnvWithoutLinks checks that a program is told of the API alone, also
+// in the namespace of that and where another Service has its name.
+func TestServiceEnvWithoutLinks(t *testing.T) {
+	services := []*corev1.Service{
+		service("finance", "a", "10.96.0.11", corev1.ServicePort{Port: 80}), kubernetes,
+		service("default", "b", "10.96.0.12", corev1.ServicePort{Port: 80}),
+		service("finance", "kubernetes", "10.96.0.13", corev1.ServicePort{Port: 80}),
+	}
+	for _, namespace := range []string{"finance", "default"} {
+		got := strings.Join(ServiceEnv(services, namespace, false), "\n") + "\n"
+		if diff := cmp.Diff(kubernetesEnv, got); diff != "" {
+			t.Errorf("in %s (-want +got):\n%s", namespace, diff)
 		}
 	}
 }
