@@ -57,7 +57,7 @@ var mutants = []mutant{
 	},
 	{
 		"a refusal is not seen (portable)", "dial.go",
-		"if (local || !start()) && running == 0", "if running == 0", "^TestRefusingBackendsAreNotSeen$/^portable$",
+		"if (local || !start()) && len(running) == 0", "if len(running) == 0", "^TestRefusingBackendsAreNotSeen$/^portable$",
 	},
 	{
 		"a silent Backend gets company (loop)", "loop_dial_linux.go",
@@ -109,7 +109,7 @@ var mutants = []mutant{
 	},
 	{
 		"flows of a Backend that is gone end (portable)", "udp.go",
-		"if !serves(fl.backend) {", "if !serves(fl.backend) && false {", "^TestFlows$/^portable$",
+		"if !serves(*fl.held.backend()) {", "if !serves(*fl.held.backend()) && false {", "^TestFlows$/^portable$",
 	},
 	{
 		"flows of a draining Backend go on (loop)", "loop_udp_linux.go",
