@@ -41,9 +41,6 @@ func (a *acceptor) failed(b *registry.Backend, errno syscall.Errno) {
 	a.tally.of(b.Address).dialErrors.Add(1)
 }
 
-// succeeded notes that a Backend has answered.
-func (a *acceptor) succeeded(b *registry.Backend) {}
-
 // accept accepts connections and dials a Backend for each.
 func (l *loop) accept(a *acceptor) {
 	for range acceptBatch {
@@ -52,7 +49,10 @@ func (l *loop) accept(a *acceptor) {
 		case 0:
 			l.begin(a, fd)
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
-			if !l.engine.shed(a, errno) {
+			if errno := l.engine.shed(a, errno); errno != 0 {
+				if errno != unix.EAGAIN {
+					l.rest(a)
+				}
 				return
 			}
 		case unix.ECONNABORTED, unix.EINTR:
@@ -256,6 +256,7 @@ func (l *loop) addAcceptor(a *acceptor) {
 
 // removeAcceptor stops accepting. It may be called again.
 func (l *loop) removeAcceptor(a *acceptor) {
+	l.forget(a)
 	if a.id < 0 {
 		return
 	}

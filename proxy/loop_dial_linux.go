@@ -186,7 +186,6 @@ func (l *loop) answer(c *conn) {
 	c.counters.connections.Add(1)
 	c.counters.active.Add(1)
 	c.counters.bytesUp.Add(c.client.moved)
-	c.acceptor.succeeded(c.target(c.attempt))
 	l.settle(c)
 }
 

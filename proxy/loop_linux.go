@@ -57,6 +57,8 @@ type loop struct {
 	dialing       dialQueue
 	hedging       []connRef // whose backend has not answered for a while
 	draining      []connRef // to be reset once their peer has taken everything
+	resting       []*acceptor
+	rested        int64 // when they have rested
 	swept         int64
 	remainders    *remainder
 	nremainders   int
@@ -230,6 +232,9 @@ func (l *loop) timeout() int {
 	if d, ok := l.firstDialing(); ok {
 		sooner(d.due)
 	}
+	if len(l.resting) > 0 {
+		sooner(l.rested)
+	}
 	if l.conns.used+l.flows.used > 0 {
 		sooner(l.swept + int64(l.engine.sweepEvery))
 	}
@@ -295,6 +300,7 @@ func (l *loop) tick() {
 	l.checkDialing()
 	l.checkHedging()
 	l.checkDraining()
+	l.checkResting()
 	if l.conns.used+l.flows.used > 0 && l.now-l.swept >= int64(l.engine.sweepEvery) {
 		l.swept = l.now
 		l.sweep()

@@ -123,8 +123,8 @@ func (e *loops) noteLocal(errno syscall.Errno) {
 
 // shed accepts one connection with the descriptor that is kept for that, and
 // resets it: otherwise it would wait, and the loop would be told of it again
-// and again. It reports whether there may be more.
-func (e *loops) shed(a *acceptor, errno syscall.Errno) bool {
+// and again. There may be more when it returns 0.
+func (e *loops) shed(a *acceptor, errno syscall.Errno) syscall.Errno {
 	e.noteLocal(errno)
 	e.spare.mu.Lock()
 	defer e.spare.mu.Unlock()
@@ -137,7 +137,7 @@ func (e *loops) shed(a *acceptor, errno syscall.Errno) bool {
 		rawClose(fd)
 	}
 	e.spare.openLocked()
-	return errno == 0
+	return errno
 }
 
 // maxPipes bounds the pipes of all loops: an ordinary user has 64 MiB of them.
@@ -170,6 +170,15 @@ func (s *spare) open() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.openLocked()
+}
+
+// reopen opens it where somebody else was faster to take its place.
+func (s *spare) reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		s.openLocked()
+	}
 }
 
 func (s *spare) openLocked() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -222,5 +223,37 @@ func testBulkTakesAPipe(t *testing.T, start starter) {
 	waitFor(t, "a pipe", func() bool { return pipes.Load() > 0 })
 	if n, err := io.Copy(io.Discard, c); n != size || err != nil {
 		t.Errorf("read %d bytes, then %v", n, err)
+	}
+}
+
+// TestNothingToShedWith checks that a loop does not spin when others have taken
+// even the descriptor that is kept to reset clients with.
+func TestNothingToShedWith(t *testing.T) { overEngine(t, "loop", testNothingToShedWith) }
+
+func testNothingToShedWith(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, ends(a)...)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := os.NewFile(uintptr(fd), "client")
+	defer client.Close()
+	h.proxy.engine.(*loops).spare.close()
+	limit := limitDescriptors(t)
+	limit(0)
+	if err := syscall.Connect(fd, &syscall.SockaddrInet4{Addr: vip.Addr().As4(), Port: int(vip.Port())}); err != nil {
+		t.Fatal(err)
+	}
+	before := cpuTime(t)
+	time.Sleep(300 * time.Millisecond) // the time in which it would spin
+	if took := cpuTime(t) - before; took > 100*time.Millisecond {
+		t.Errorf("300 ms without a descriptor took %v of the processor", took)
+	}
+	limit(1000)
+	if b, err := io.ReadAll(client); string(b) != "a" || err != nil {
+		t.Errorf("read %q, %v; want it to be served", b, err)
 	}
 }
