@@ -33,6 +33,12 @@ type running struct {
 // the daemon is ready. The benchmark ends it.
 func startBuilt(b *testing.B, dir string) *running {
 	b.Helper()
+	return startUnder(b, dir)
+}
+
+// startUnder is as startBuilt, by a command that runs the rest of its line.
+func startUnder(b *testing.B, dir string, command ...string) *running {
+	b.Helper()
 	path, err := filepath.Abs(builtBinary)
 	if err != nil {
 		b.Fatal(err)
@@ -44,7 +50,8 @@ func startBuilt(b *testing.B, dir string) *running {
 		b.Skip("no namespaces here: the daemon would take the ports of this machine's")
 	}
 	r := &running{socket: filepath.Join(dir, "api.sock")}
-	r.cmd = exec.Command(path, "serve", "--data-dir", dir, "--socket", r.socket)
+	line := append(command, path, "serve", "--data-dir", dir, "--socket", r.socket)
+	r.cmd = exec.Command(line[0], line[1:]...)
 	r.cmd.Env = append(os.Environ(), "USHER_LOG_LEVEL=error")
 	r.cmd.Stderr = os.Stderr
 	if err := r.cmd.Start(); err != nil {
