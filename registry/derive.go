@@ -24,6 +24,7 @@ type transaction struct {
 	local    Local
 	txn      *memdb.Txn
 	dirty    map[types.NamespacedName]bool // Services to derive anew
+	trace    *tracer                       // nil but for Snapshot.Explain
 }
 
 // write puts the new state of one object and marks the Services it concerns.
@@ -143,35 +144,42 @@ const (
 
 // unproxied reports whether obj, a Service or an EndpointSlice, is none of the
 // proxy's business.
-func unproxied(obj Object) bool {
-	return hasLabel(obj, LabelServiceProxyName) || hasLabel(obj, labelHeadless)
-}
+func unproxied(obj Object) bool { return optOut(obj) != "" }
 
 // wantFrontends returns the Frontends of svc: one for each of its addresses
 // and TCP or UDP ports.
 func (tx *transaction) wantFrontends(svc *corev1.Service) []*Frontend {
-	if svc == nil || unproxied(svc) {
+	if svc == nil {
 		return nil
 	}
 	var frontends []*Frontend
 	for _, port := range svc.Spec.Ports {
-		if port.Protocol != corev1.ProtocolTCP && port.Protocol != corev1.ProtocolUDP {
-			continue // SCTP is stored and not proxied
+		frontends = append(frontends, tx.portFrontends(svc, port)...)
+	}
+	return frontends
+}
+
+// portFrontends returns the Frontends of one port of svc.
+func (tx *transaction) portFrontends(svc *corev1.Service, port corev1.ServicePort) []*Frontend {
+	if why := notServed(svc, port); why != "" {
+		tx.trace.refuse(why)
+		return nil
+	}
+	var frontends []*Frontend
+	endpoints := make(map[bool][]endpoint) // by whether IPv4
+	for _, p := range tx.places(svc, port) {
+		is4 := p.addr.Is4()
+		if endpoints[is4] == nil {
+			endpoints[is4] = tx.endpoints(svc, port, is4)
 		}
-		endpoints := make(map[bool][]endpoint) // by whether IPv4
-		for _, p := range tx.places(svc, port) {
-			is4 := p.addr.Is4()
-			if endpoints[is4] == nil {
-				endpoints[is4] = tx.endpoints(svc, port, is4)
-			}
-			f := &Frontend{
-				FrontendKey: FrontendKey{p.addr, p.port, port.Protocol}, Reach: p.reach,
-				Service: ServiceName(svc), PortName: port.Name,
-			}
-			setBalancing(f, svc)
-			f.Backends, f.Draining = tx.chooseBackends(endpoints[is4], isLocalOnly(svc, p.reach))
-			frontends = append(frontends, f)
+		f := &Frontend{
+			FrontendKey: FrontendKey{p.addr, p.port, port.Protocol}, Reach: p.reach,
+			Service: ServiceName(svc), PortName: port.Name,
 		}
+		setBalancing(f, svc)
+		tx.trace.frontend(f)
+		f.Backends, f.Draining = tx.chooseBackends(endpoints[is4], isLocalOnly(svc, p.reach))
+		frontends = append(frontends, f)
 	}
 	return frontends
 }
@@ -186,23 +194,37 @@ func hasLabel(obj Object, label string) bool {
 func (tx *transaction) endpoints(svc *corev1.Service, port corev1.ServicePort, is4 bool) []endpoint {
 	found := make(map[netip.AddrPort]endpoint)
 	for slice := range all[*discoveryv1.EndpointSlice](tx.txn, EndpointSlices.Resource, byService, objectID(svc.Namespace, svc.Name)) {
-		if (slice.AddressType == discoveryv1.AddressTypeIPv4) != is4 || slice.AddressType == discoveryv1.AddressTypeFQDN || unproxied(slice) {
+		if (slice.AddressType == discoveryv1.AddressTypeIPv4) != is4 || slice.AddressType == discoveryv1.AddressTypeFQDN {
+			tx.trace.otherFamily(slice, svc, is4)
+			continue
+		}
+		if unproxied(slice) && !isHeadless(svc) { // whose slices all have the label
+			tx.trace.optedOut(slice, is4)
 			continue
 		}
 		number := slicePort(slice, port)
 		if number == 0 {
+			tx.trace.noPort(slice, svc, port, is4)
 			continue
 		}
 		for i := range slice.Endpoints {
 			e, ok := readEndpoint(&slice.Endpoints[i], number)
 			if !ok {
+				tx.trace.endpoint(slice, &slice.Endpoints[i], is4, "its address cannot be read")
 				continue
 			}
 			e.Weight = tx.weight(slice, &e)
+			e.slice = slice.Name
+			was, dup := found[e.Address]
 			// Where two slices disagree, the endpoint that is not terminating wins.
-			if was, dup := found[e.Address]; !dup || was.terminating && !e.terminating {
-				found[e.Address] = e
+			if dup && (!was.terminating || e.terminating) {
+				tx.trace.duplicate(e, was)
+				continue
 			}
+			if dup {
+				tx.trace.duplicate(was, e)
+			}
+			found[e.Address] = e
 		}
 	}
 	return slices.SortedFunc(maps.Values(found), func(a, b endpoint) int { return a.Address.Compare(b.Address) })

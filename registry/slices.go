@@ -107,8 +107,10 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 	for _, pod := range slices.SortedFunc(podsSelected(tx.txn, svc.Namespace, svc.Spec.Selector),
 		func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
 		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+			tx.trace.pod(pod, fmt.Sprintf("the pod has ended (%s)", pod.Status.Phase))
 			continue
 		}
+		why := "the pod has no address of a family of the Service"
 		for _, ip := range podIPs(pod) {
 			addr, ok := parseAddr(ip)
 			family := corev1.IPv6Protocol
@@ -121,7 +123,12 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 			plan := planFor(plans, family, podPorts(svc, pod))
 			plan.endpoints = append(plan.endpoints, tx.podEndpoint(svc, pod, addr.String()))
 			plan.triggers = append(plan.triggers, podTrigger(pod))
+			why = ""
 		}
+		if len(podIPs(pod)) == 0 {
+			why = "the pod has no address yet"
+		}
+		tx.trace.pod(pod, why)
 	}
 	var list []*slicePlan
 	for _, key := range slices.Sorted(maps.Keys(plans)) {

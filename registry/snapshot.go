@@ -16,6 +16,7 @@ type Snapshot struct {
 	db       *memdb.MemDB
 	revision int64
 	number   int64
+	local    Local // what the Store knew of the machine
 }
 
 // Revision returns the etcd revision of the Snapshot: 0 before the first sync.

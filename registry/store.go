@@ -154,7 +154,7 @@ func (s *Store) commit(tx *transaction) {
 		c.Objects = append(c.Objects, Change{kindOfTable(ch.Table), old, now})
 	}
 	tx.txn.Commit()
-	now := &Snapshot{db: s.db.Snapshot(), revision: tx.revision}
+	now := &Snapshot{db: s.db.Snapshot(), revision: tx.revision, local: tx.local}
 	if tx.anew {
 		s.log.restart(now)
 	} else {

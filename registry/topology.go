@@ -10,6 +10,7 @@ import (
 // An endpoint is a Backend and what its slice says of it.
 type endpoint struct {
 	Backend
+	slice                       string // its name
 	ready, serving, terminating bool
 
 	zones []discoveryv1.ForZone // for which it is meant
@@ -30,11 +31,12 @@ func (tx *transaction) chooseBackends(endpoints []endpoint, localOnly bool) (bac
 	}
 	hasReady := slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.ready && use(e) })
 	for _, e := range endpoints {
-		ending := !e.ready && e.serving && e.terminating
-		switch {
-		case e.ready && use(e), ending && !hasReady && fallBack(e):
+		j := e.judge(use, fallBack, hasReady, localOnly)
+		tx.trace.judged(e, j)
+		switch j {
+		case isUsed, isLast:
 			backends = append(backends, e.Backend)
-		case e.ready, ending:
+		case isDraining, elsewhere, hintedAway:
 			draining = append(draining, e.Backend)
 		}
 	}
