@@ -108,7 +108,7 @@ func (q *query) pointers(addr netip.Addr) result {
 	default:
 		names = q.endpointNames(addr)
 	}
-	r := result{exists: len(names) > 0}
+	r := result{exists: len(names) > 0, why: "no Service and no ready endpoint has the address"}
 	for _, name := range names {
 		if q.qtype == dns.TypePTR {
 			r.records = append(r.records, &dns.PTR{Hdr: q.header(dns.TypePTR), Ptr: name})

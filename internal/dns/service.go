@@ -26,18 +26,26 @@ func (q *query) services(labels []string) result {
 	case 0:
 		return result{exists: true}
 	case 1:
-		return result{exists: q.hasNamespace(labels[0])}
+		return result{exists: q.hasNamespace(labels[0]), why: "there is no such namespace"}
 	case 2, 3, 4:
 	default:
-		return result{}
+		return result{why: "names of Services have at most four labels before svc"}
 	}
 	svc := q.snap.Service(labels[n-1], labels[n-2])
-	switch {
-	case svc == nil:
-		return result{}
-	case svc.Spec.Type == corev1.ServiceTypeExternalName:
+	if svc == nil {
+		return result{why: "there is no such Service"}
+	}
+	r := q.below(svc, labels)
+	r.svc = svc
+	return r
+}
+
+// below looks up a name that belongs to a Service.
+func (q *query) below(svc *corev1.Service, labels []string) result {
+	n := len(labels)
+	if svc.Spec.Type == corev1.ServiceTypeExternalName {
 		if n > 2 {
-			return result{}
+			return result{why: "the Service is an ExternalName, which has no names below it"}
 		}
 		return q.externalName(svc)
 	}
@@ -50,7 +58,7 @@ func (q *query) services(labels []string) result {
 	case 3:
 		if protocol, ok := strings.CutPrefix(labels[0], "_"); ok {
 			named := func(p port) bool { return p.name != "" && p.protocol == protocol }
-			return result{exists: q.target(svc).hasPort(named)}
+			return result{exists: q.target(svc).hasPort(named), why: whyNoPort}
 		}
 		return q.endpoint(svc, labels[0])
 	default:
@@ -64,7 +72,7 @@ func (q *query) externalName(svc *corev1.Service) result {
 	target := dns.Fqdn(svc.Spec.ExternalName)
 	_, notAName := netip.ParseAddr(strings.TrimSuffix(target, "."))
 	if _, valid := dns.IsDomainName(target); !valid || notAName == nil || target == "." {
-		return result{}
+		return result{why: "the externalName is no name"}
 	}
 	if q.qtype == dns.TypeSRV {
 		return result{exists: true}
@@ -165,6 +173,7 @@ func (q *query) service(t *target) result {
 		r = q.addresses(t.addresses...)
 	}
 	r.exists = !t.headless || len(t.endpoints) > 0
+	r.why = "the Service is headless, and none of its endpoints is ready"
 	return r
 }
 
@@ -177,8 +186,12 @@ func (q *query) endpoint(svc *corev1.Service, hostname string) result {
 			t.endpoints = append(t.endpoints, e)
 		}
 	}
-	return q.service(t)
+	r := q.service(t)
+	r.why = "no ready endpoint of the Service has this hostname"
+	return r
 }
+
+const whyNoPort = "the Service has no such port with a name"
 
 // namedPort is what is at _<port>._<protocol> of the Service. A port without a
 // name has no such name.
@@ -186,14 +199,14 @@ func (q *query) namedPort(t *target, portLabel, protocolLabel string) result {
 	name, ok1 := strings.CutPrefix(portLabel, "_")
 	protocol, ok2 := strings.CutPrefix(protocolLabel, "_")
 	if !ok1 || !ok2 || name == "" {
-		return result{}
+		return result{why: whyNoPort}
 	}
 	wanted := func(p port) bool { return p.name == name && p.protocol == protocol }
 	var r result
 	if q.qtype == dns.TypeSRV {
 		r = q.srv(t, wanted)
 	}
-	r.exists = t.hasPort(wanted)
+	r.exists, r.why = t.hasPort(wanted), whyNoPort
 	return r
 }
 

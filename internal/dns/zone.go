@@ -35,6 +35,11 @@ type Answer struct {
 	// Next is not "" when Answer ends with a CNAME to a name that is not ours:
 	// an upstream has the rest.
 	Next string
+
+	// Service is the last that a name of the chain belongs to, or nil, and Why
+	// says why there are no records where there are none.
+	Service *corev1.Service
+	Why     string
 }
 
 // A zone has the names that are ours: those below the cluster domain, the
@@ -75,6 +80,9 @@ type result struct {
 	records []dns.RR // of the type asked for; none: NODATA
 	extra   []dns.RR
 	alias   string // the target when the only record is a CNAME
+
+	svc *corev1.Service // that the name belongs to, or nil
+	why string          // there is nothing, if there is something to say
 }
 
 // resolve answers a question. It returns false for a name that is not ours.
@@ -93,6 +101,7 @@ func (z *zone) resolve(snap *registry.Snapshot, view *View, question dns.Questio
 		}
 		a.Answer = join(a.Answer, r.records)
 		a.Extra = join(a.Extra, r.extra)
+		a.Service, a.Why = cmp.Or(r.svc, a.Service), ""
 		if r.alias == "" || q.qtype == dns.TypeCNAME || q.qtype == dns.TypeANY {
 			q.conclude(&a, r)
 			return a, true
@@ -110,12 +119,15 @@ func (z *zone) resolve(snap *registry.Snapshot, view *View, question dns.Questio
 func (q *query) conclude(a *Answer, r result) {
 	switch {
 	case !r.exists:
-		a.Rcode = dns.RcodeNameError
+		a.Rcode, a.Why = dns.RcodeNameError, cmp.Or(r.why, "nothing has this name")
 	case len(r.records) > 0:
 		return
 	case q.qtype == dns.TypeANY:
 		a.Answer = append(a.Answer, minimal(q.name))
 		return
+	}
+	if r.exists {
+		a.Why = "the name exists, and has no record of this type"
 	}
 	a.Ns = append(a.Ns, q.soa(r.apex, r.apex))
 }
@@ -245,13 +257,25 @@ func (q *query) podNames(labels []string) result {
 	case 0:
 		return result{exists: true}
 	case 1:
-		return result{exists: q.hasNamespace(labels[0])}
+		return result{exists: q.hasNamespace(labels[0]), why: "there is no such namespace"}
 	case 2:
 		if addr, ok := parseDashed(labels[0]); ok && q.hasPodName(addr, labels[1]) {
 			return q.addresses(addr)
 		}
+		return result{why: q.pods.whyNot()}
 	}
-	return result{}
+	return result{why: "names of pods have two labels, the address with dashes and the namespace"}
+}
+
+// whyNot says why a Pod has no name.
+func (p PodNames) whyNot() string {
+	switch p {
+	case PodsInsecure:
+		return "it is no address with dashes, or there is no such namespace"
+	case PodsVerified:
+		return "no pod of the namespace has the address"
+	}
+	return "pods have no names (dns.pods is disabled)"
 }
 
 // hasPodName reports whether an address has a name below a namespace.
