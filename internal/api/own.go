@@ -39,6 +39,12 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 	case rest[0] == "ejections" && len(rest) == 1 && s.opts.Ejections != nil:
 		c.verb, c.serve = "list", s.ejections
 		return c, onlyRead(r)
+	case rest[0] == "explain" && len(rest) == 1 && s.opts.Explain != nil:
+		c.verb, c.serve = "get", s.explain
+		return c, onlyRead(r)
+	case rest[0] == "explain" && len(rest) == 3:
+		c.verb, c.serve = "get", func(w http.ResponseWriter, r *http.Request) error { return s.explainService(w, rest[1], rest[2]) }
+		return c, onlyRead(r)
 	case rest[0] != leaseResource.Resource || len(rest) > 2:
 		return call{}, errNoResource()
 	case s.opts.Writer == nil:

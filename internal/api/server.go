@@ -35,6 +35,10 @@ type Options struct {
 	// resource.
 	Ejections func() []Ejection
 
+	// Explain answers a Question, or says what is wrong with it. If nil, there
+	// is no such resource.
+	Explain func(Question) (Explanation, error)
+
 	// Ready has the checks of /readyz. If nil, a synced Store is enough.
 	Ready []Check
 

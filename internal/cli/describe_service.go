@@ -4,17 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
-	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"usher/internal/api"
 	"usher/internal/client"
-	"usher/registry"
 )
 
 // describeService writes what kubectl does of a Service and, beyond that, the
@@ -42,12 +39,16 @@ func describeService(ctx context.Context, c *client.Client, p *page, svc *corev1
 	if len(svc.Status.LoadBalancer.Ingress) > 0 {
 		p.field(0, "LoadBalancer Ingress", ingressString(svc.Status.LoadBalancer.Ingress))
 	}
-	endpoints, err := endpointsOf(ctx, c, svc)
+	reasons, err := c.ExplainService(ctx, svc.Namespace, svc.Name)
 	if err != nil {
 		return err
 	}
-	for _, port := range spec.Ports {
-		describePort(p, port, endpoints)
+	for i, port := range spec.Ports {
+		var r api.PortReasons
+		if i < len(reasons.Ports) {
+			r = reasons.Ports[i]
+		}
+		describePort(p, port, r)
 	}
 	p.field(0, "Session Affinity", string(spec.SessionAffinity))
 	if spec.ExternalTrafficPolicy != "" {
@@ -91,7 +92,7 @@ func ingressString(ingress []corev1.LoadBalancerIngress) string {
 	return strings.Join(list, ", ")
 }
 
-func describePort(p *page, port corev1.ServicePort, e serviceEndpoints) {
+func describePort(p *page, port corev1.ServicePort, r api.PortReasons) {
 	name := port.Name
 	if name == "" {
 		name = "<unset>"
@@ -104,10 +105,23 @@ func describePort(p *page, port corev1.ServicePort, e serviceEndpoints) {
 	if port.NodePort != 0 {
 		p.field(0, "NodePort", fmt.Sprintf("%s  %d/%s", name, port.NodePort, port.Protocol))
 	}
-	ready, rest := e.ofPort(port)
-	p.field(0, "Endpoints", strings.Join(ready, ","))
+	var used, rest []string
+	for _, v := range r.Endpoints {
+		switch {
+		case !v.Used:
+			rest = append(rest, verdictName(v)+": "+v.Reason)
+		case v.Reason != "":
+			used = append(used, v.Address+" ("+v.Reason+")")
+		default:
+			used = append(used, v.Address)
+		}
+	}
+	if r.Why != "" {
+		p.field(0, "Not Served", r.Why)
+	}
+	p.field(0, "Endpoints", strings.Join(used, ","))
 	if len(rest) > 0 {
-		p.list(0, "Not Ready", rest)
+		p.list(0, "Not Used", rest)
 	}
 }
 
@@ -117,92 +131,4 @@ func joinStrings[T ~string](list []T) string {
 		parts = append(parts, string(v))
 	}
 	return strings.Join(parts, ",")
-}
-
-// serviceEndpoints are the slices of a Service, and its Pods by their names.
-type serviceEndpoints struct {
-	slices []*discoveryv1.EndpointSlice
-	pods   map[string]*corev1.Pod
-}
-
-// endpointsOf reads the endpoints of a Service.
-func endpointsOf(ctx context.Context, c *client.Client, svc *corev1.Service) (serviceEndpoints, error) {
-	e := serviceEndpoints{pods: make(map[string]*corev1.Pod)}
-	list, err := c.List(ctx, registry.EndpointSlices, svc.Namespace, client.ListOptions{
-		LabelSelector: discoveryv1.LabelServiceName + "=" + svc.Name,
-	})
-	if err != nil {
-		return e, err
-	}
-	for _, item := range list.Items {
-		e.slices = append(e.slices, item.(*discoveryv1.EndpointSlice))
-	}
-	if len(svc.Spec.Selector) == 0 {
-		return e, nil
-	}
-	list, err = c.List(ctx, registry.Pods, svc.Namespace, client.ListOptions{
-		LabelSelector: metav1.FormatLabelSelector(metav1.SetAsLabelSelector(svc.Spec.Selector)),
-	})
-	if err != nil {
-		return e, err
-	}
-	for _, item := range list.Items {
-		e.pods[item.GetName()] = item.(*corev1.Pod)
-	}
-	return e, nil
-}
-
-// ofPort returns the ready endpoints of a Service port, and the others with
-// the reason.
-func (e serviceEndpoints) ofPort(port corev1.ServicePort) (ready, rest []string) {
-	for _, s := range e.slices {
-		for _, p := range s.Ports {
-			if p.Port == nil || p.Name != nil && *p.Name != port.Name || p.Protocol != nil && *p.Protocol != port.Protocol {
-				continue
-			}
-			for i := range s.Endpoints {
-				ep := &s.Endpoints[i]
-				if len(ep.Addresses) == 0 {
-					continue
-				}
-				address := net.JoinHostPort(ep.Addresses[0], strconv.Itoa(int(*p.Port)))
-				if ep.Conditions.Ready == nil || *ep.Conditions.Ready {
-					ready = append(ready, address)
-				} else {
-					rest = append(rest, address+" ("+e.reason(ep)+")")
-				}
-			}
-		}
-	}
-	slices.Sort(ready)
-	slices.Sort(rest)
-	return slices.Compact(ready), slices.Compact(rest)
-}
-
-// reason says why an endpoint is not ready, in the words of its Pod where it
-// has one.
-func (e serviceEndpoints) reason(ep *discoveryv1.Endpoint) string {
-	text := "not ready"
-	if ep.Conditions.Terminating != nil && *ep.Conditions.Terminating {
-		text = "terminating"
-	}
-	if ep.TargetRef == nil || ep.TargetRef.Kind != registry.Pods.Kind {
-		return text
-	}
-	text = "pod " + ep.TargetRef.Name + ": " + text
-	pod := e.pods[ep.TargetRef.Name]
-	if pod == nil {
-		return text
-	}
-	for _, cond := range pod.Status.Conditions {
-		if cond.Type != corev1.PodReady || cond.Status == corev1.ConditionTrue {
-			continue
-		}
-		for _, why := range []string{cond.Reason, cond.Message} {
-			if why != "" {
-				text += ", " + why
-			}
-		}
-	}
-	return text
 }

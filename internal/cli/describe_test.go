@@ -8,7 +8,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"usher/registry"
@@ -76,10 +75,11 @@ IPs:                      10.96.37.195
 Port:                     http  80/TCP
 TargetPort:               8080/TCP
 Endpoints:                10.1.0.5:8080
-Not Ready:                10.1.0.6:8080 (pod p2: not ready, ContainersNotReady, not yet)
+Not Used:                 10.1.0.6:8080 (pod p2): not ready: not yet
 Port:                     dns  53/UDP
 TargetPort:               dns/UDP
 Endpoints:                10.1.0.5:5353
+Not Used:                 10.1.0.6 (pod p2): the pod has no UDP port "dns"
 Session Affinity:         None
 Internal Traffic Policy:  Cluster
 Events:                   <none>
@@ -273,28 +273,6 @@ func TestDescribePrefix(t *testing.T) {
 				t.Errorf("shows %q, %+v, want %+v", names, got, tt)
 			}
 		})
-	}
-}
-
-func TestEndpointReason(t *testing.T) {
-	pods := map[string]*corev1.Pod{
-		"p": {Status: corev1.PodStatus{Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionFalse, Message: "connection refused"}}}},
-	}
-	pod := func(name string) *corev1.ObjectReference { return &corev1.ObjectReference{Kind: "Pod", Name: name} }
-	tests := map[string]struct {
-		endpoint discoveryv1.Endpoint
-		want     string
-	}{
-		"by hand":          {discoveryv1.Endpoint{}, "not ready"},
-		"terminating":      {discoveryv1.Endpoint{Conditions: discoveryv1.EndpointConditions{Terminating: new(true)}}, "terminating"},
-		"of a pod":         {discoveryv1.Endpoint{TargetRef: pod("p")}, "pod p: not ready, connection refused"},
-		"of a pod gone by": {discoveryv1.Endpoint{TargetRef: pod("q")}, "pod q: not ready"},
-	}
-	for name, tt := range tests {
-		e := serviceEndpoints{pods: pods}
-		if diff := cmp.Diff(tt.want, e.reason(&tt.endpoint)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
 	}
 }
 

@@ -64,7 +64,7 @@ the live backends of each, and balances TCP and UDP over them.`,
 	root.AddCommand(
 		newServeCommand(env), newEtcdCommand(env), newWatchdogCommand(env),
 		newApplyCommand(g), newCreateCommand(g), newReplaceCommand(g), newDeleteCommand(g),
-		newGetCommand(g), newDescribeCommand(g), newRunCommand(g), newExecCommand(g),
+		newGetCommand(g), newDescribeCommand(g), newExplainCommand(g), newRunCommand(g), newExecCommand(g),
 		newStatusCommand(g), newVersionCommand(g), newCompletionCommand(),
 	)
 	return root

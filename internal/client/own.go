@@ -62,6 +62,29 @@ func (c *Client) Connections(ctx context.Context, o ConnectionOptions) (*api.Con
 	return out, nil
 }
 
+// Explain asks the daemon what it would do.
+func (c *Client) Explain(ctx context.Context, q api.Question) (*api.Explanation, error) {
+	query := url.Values{"about": {q.About}, "target": {q.Target}, "namespace": {q.Namespace}}
+	if q.Type != "" {
+		query.Set("type", q.Type)
+	}
+	out := new(api.Explanation)
+	if err := c.JSON(ctx, http.MethodGet, ownPath+"/explain", query, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ExplainService returns what becomes of the endpoints of a Service.
+func (c *Client) ExplainService(ctx context.Context, namespace, name string) (*api.ServiceReasons, error) {
+	out := new(api.ServiceReasons)
+	path := ownPath + "/explain/" + url.PathEscape(namespace) + "/" + url.PathEscape(name)
+	if err := c.JSON(ctx, http.MethodGet, path, nil, "", nil, out); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // Version returns the version of the daemon.
 func (c *Client) Version(ctx context.Context) (*apiversion.Info, error) {
 	out := new(apiversion.Info)

@@ -140,6 +140,7 @@ func (d *daemon) openAPI(token string) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
 		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.checks(), Token: token,
+		Explain:       d.explainer().Explain,
 		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
 		Views: d.localAddresses, Ejections: d.ejections, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),

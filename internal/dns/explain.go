@@ -2,6 +2,7 @@ package dns
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/miekg/dns"
@@ -69,3 +70,6 @@ func (s *Server) upstreams() []string {
 	}
 	return list
 }
+
+// ReverseName returns the name that has the PTR record of an address.
+func ReverseName(addr netip.Addr) (string, error) { return dns.ReverseAddr(addr.String()) }
