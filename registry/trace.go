@@ -1,13 +1,13 @@
 package registry
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/apimachinery/pkg/types"
 )
 
 // A Trace says how the Frontends of one port of a Service came to be what they
@@ -69,26 +69,53 @@ func (s *Snapshot) Explain(svc *corev1.Service, port corev1.ServicePort) Trace {
 // inWords joins verdicts, and adds the words of Pods that are not ready.
 func (s *Snapshot) inWords(svc *corev1.Service, lists ...[]Verdict) []Verdict {
 	all := slices.Concat(lists...)
+	var failures map[types.UID]*corev1.Event
 	for i := range all {
 		v := &all[i]
 		if v.Reason != notReady.String() || v.Pod == "" {
 			continue
 		}
+		if failures == nil {
+			failures = s.unhealthy(svc.Namespace)
+		}
 		if pod := s.Pod(svc.Namespace, v.Pod); pod != nil {
-			v.Reason += wordsOf(pod)
+			v.Reason += wordsOf(pod, failures[pod.UID])
 		}
 	}
 	return all
 }
 
-// wordsOf returns what the Ready condition of a Pod says of why it is not.
-func wordsOf(pod *corev1.Pod) string {
-	for _, c := range pod.Status.Conditions {
-		if text := cmp.Or(c.Message, c.Reason); c.Type == corev1.PodReady && text != "" {
-			return ": " + text
+// unhealthy returns the last Event of each Pod that says that a probe failed.
+func (s *Snapshot) unhealthy(namespace string) map[types.UID]*corev1.Event {
+	last := make(map[types.UID]*corev1.Event)
+	for obj := range s.List(Events, namespace) {
+		ev := obj.(*corev1.Event)
+		if was := last[ev.InvolvedObject.UID]; ev.Reason == "Unhealthy" && (was == nil || was.LastTimestamp.Before(&ev.LastTimestamp)) {
+			last[ev.InvolvedObject.UID] = ev
 		}
 	}
-	if pod.Status.Phase == corev1.PodPending {
+	return last
+}
+
+// wordsOf returns what is known of why a Pod is not ready: what its Ready
+// condition says or, as that of the kubelet says little, the Event.
+func wordsOf(pod *corev1.Pod, failure *corev1.Event) string {
+	reason := ""
+	for _, c := range pod.Status.Conditions {
+		switch {
+		case c.Type != corev1.PodReady:
+		case c.Message != "":
+			return ": " + c.Message
+		default:
+			reason = c.Reason
+		}
+	}
+	switch {
+	case failure != nil:
+		return ": " + strings.TrimSpace(failure.Message)
+	case reason != "":
+		return ": " + reason
+	case pod.Status.Phase == corev1.PodPending:
 		return ": the pod has not started"
 	}
 	return ""

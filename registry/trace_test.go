@@ -57,7 +57,18 @@ kind: EndpointSlice
 metadata: {name: %s, namespace: finance, labels: {kubernetes.io/service-name: payment-service}}
 %s`, name, more)
 	}
+	event := func(name, uid, reason, at, message string) string {
+		return fmt.Sprintf(`
+apiVersion: v1
+kind: Event
+metadata: {name: %s, namespace: finance}
+involvedObject: {kind: Pod, name: a, namespace: finance, uid: %s}
+reason: %s
+lastTimestamp: "2026-01-01T00:%sZ"
+message: "%s"`, name, uid, reason, at, message)
+	}
 	const (
+		probed   = `phase: Running, conditions: [{type: Ready, status: "False", reason: ContainersNotReady}]`
 		ready    = `phase: Running, conditions: [{type: Ready, status: "True"}]`
 		unready  = `phase: Running, conditions: [{type: Ready, status: "False", reason: R, message: "the database is away"}]`
 		deleted  = `, deletionTimestamp: "2026-01-01T00:00:00Z"`
@@ -81,6 +92,12 @@ metadata: {name: %s, namespace: finance, labels: {kubernetes.io/service-name: pa
 - 10.1.0.4 d the pod has ended (Failed)
 - e the pod has no address yet
 - fd00::1 f the pod has no address of a family of the Service`},
+		{"failed probes", []string{
+			svc("", "10.96.0.5", selector, "TCP"), pod("a", "10.1.0.1", probed, ", uid: u"), pod("b", "10.1.0.2", probed, ", uid: w"),
+			event("e1", "u", "Unhealthy", "00:02", "Readiness probe failed: 503\\n"), event("e2", "u", "Unhealthy", "00:01", "older"), event("e3", "w", "Killing", "00:03", "other"),
+		}, `
+- 10.1.0.1:8080 a not ready: Readiness probe failed: 503
+- 10.1.0.2:8080 b not ready: ContainersNotReady`},
 		{"terminating ones alone", []string{svc("", "10.96.0.5", selector, "TCP"), pod("c", "10.1.0.3", ready, deleted)}, `
 + 10.1.0.3:8080 c terminating, and none is ready`},
 		{"traffic policy", []string{
