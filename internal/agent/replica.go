@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -282,7 +283,7 @@ func (r *replica) turn(err error) {
 	if err != nil {
 		r.news = fmt.Sprintf("not ready: %v", err)
 		if r.prober != nil {
-			r.news = fmt.Sprintf("not ready: Readiness probe failed: %v", err)
+			r.news = "not ready: Readiness probe failed: " + strings.TrimSpace(err.Error())
 		}
 	}
 }
@@ -301,7 +302,7 @@ func (r *replica) address() string {
 func (r *replica) sayWhereToListen() {
 	if r.prober != nil {
 		if failed := r.prober.failed.Load(); failed != nil {
-			r.say("pod/%s not ready: Readiness probe failed: %s", r.name, *failed)
+			r.say("pod/%s not ready: Readiness probe failed: %s", r.name, strings.TrimSpace(*failed))
 		}
 		return
 	}
