@@ -250,7 +250,8 @@ func serveTCP(t testing.TB, handle func(*net.TCPConn)) netip.AddrPort {
 				return
 			}
 			if err != nil {
-				continue // a test has taken the descriptors
+				time.Sleep(time.Millisecond) // a test has taken the descriptors
+				continue
 			}
 			wg.Go(func() {
 				defer c.Close()
