@@ -37,6 +37,7 @@ const (
 
 var (
 	errNoUpstream = errors.New("no upstream nameserver")
+	errLeft       = errors.New("left to another")
 	errBusy       = errors.New("too many queries are being forwarded")
 )
 

@@ -93,8 +93,7 @@ func (l *Listener) Serve(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	handler := &responder{Server: l.server, ctx: ctx, view: &l.view}
 	group.Go(func() error {
-		// Larger queries than any resolver's are cut, and then refused.
-		return serve(ctx, &dns.Server{PacketConn: l.udp, Handler: handler, UDPSize: dns.DefaultMsgSize})
+		return (&udpServer{responder: handler, conn: l.udp}).serve(ctx)
 	})
 	group.Go(func() error {
 		conns := &connListener{TCPListener: l.tcp, done: ctx.Done(), slots: make(chan struct{}, tcpConns), log: l.server.log}

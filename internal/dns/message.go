@@ -25,21 +25,43 @@ type responder struct {
 	*Server
 	ctx  context.Context // ends queries under way at upstreams
 	view *View
+
+	// One in a hurry does not wait for upstreams: it notes that a query was left
+	// to be answered by another. Only one goroutine may use it.
+	hurried, left bool
 }
 
-// ServeDNS implements dns.Handler. What it is given has passed
-// dns.DefaultMsgAcceptFunc: the header of a query or a notify with one
-// question, which need not be there.
+// ServeDNS implements dns.Handler, for what comes over TCP. What it is given
+// has passed dns.DefaultMsgAcceptFunc: the header of a query or a notify with
+// one question, which need not be there.
 func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	began := time.Now()
+	var from netip.Addr
+	if addr, ok := w.RemoteAddr().(*net.TCPAddr); ok {
+		from = addr.AddrPort().Addr()
+	}
+	buf := packBuffers.Get().(*[2 * udpSize]byte)
+	defer packBuffers.Put(buf)
+	wire := r.reply(buf[:], req, from, false, began)
+	if wire == nil {
+		return
+	}
+	if _, err := w.Write(wire); err != nil {
+		r.log.Debug("write DNS answer", "client", w.RemoteAddr(), "err", err)
+	}
+}
+
+// reply answers a query that began to be looked at, into buf if it has room,
+// and counts it. It returns nil when no answer can be given, or it is left.
+func (r *responder) reply(buf []byte, req *dns.Msg, from netip.Addr, udp bool, began time.Time) []byte {
 	var question dns.Question
 	if len(req.Question) > 0 {
 		question = req.Question[0]
 	}
-	from, udp := clientOf(w)
-	buf := packBuffers.Get().(*[2 * udpSize]byte)
-	defer packBuffers.Put(buf)
-	wire, rcode, err := r.respond(buf[:], req, from, udp)
+	wire, rcode, err := r.respond(buf, req, from, udp)
+	if r.left {
+		return nil
+	}
 	if err != nil {
 		// Something in the registry or from an upstream cannot be written, or
 		// is not understood.
@@ -47,25 +69,12 @@ func (r *responder) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 		reply := new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)
 		rcode = reply.Rcode
 		if wire, err = reply.Pack(); err != nil {
-			return
+			return nil
 		}
 	}
 	r.stats.count(question.Qtype, rcode)
 	r.stats.took(question.Qtype, from, udp, time.Since(began))
-	if _, err := w.Write(wire); err != nil {
-		r.log.Debug("write DNS answer", "client", w.RemoteAddr(), "err", err)
-	}
-}
-
-// clientOf returns the address of a client, and whether it asks over UDP.
-func clientOf(w dns.ResponseWriter) (from netip.Addr, udp bool) {
-	switch addr := w.RemoteAddr().(type) {
-	case *net.UDPAddr:
-		return addr.AddrPort().Addr(), true
-	case *net.TCPAddr:
-		return addr.AddrPort().Addr(), false
-	}
-	return netip.Addr{}, false
+	return wire
 }
 
 // respond writes the answer to req as it goes to the client, into buf if it has
@@ -78,6 +87,9 @@ func (r *responder) respond(buf []byte, req *dns.Msg, from netip.Addr, udp bool)
 		}
 	}()
 	reply := r.answer(req, from)
+	if r.left {
+		return nil, 0, nil
+	}
 	fit(reply, req, udp)
 	wire, err = reply.PackBuffer(buf)
 	if err == nil && udp && !r.limit.allow(from, len(wire)-req.Len()) {
@@ -199,6 +211,10 @@ func (r *responder) follow(reply, req *dns.Msg, question dns.Question) {
 func (r *responder) ask(req *dns.Msg, question dns.Question) (*dns.Msg, error) {
 	if r.forward == nil {
 		return nil, errNoUpstream
+	}
+	if r.hurried {
+		r.left = true
+		return nil, errLeft
 	}
 	query := &dns.Msg{Question: []dns.Question{question}}
 	query.RecursionDesired = req.RecursionDesired
