@@ -48,7 +48,7 @@ func askTCP(at endpoint) func(context.Context, time.Duration) (string, error) {
 // askHTTP sends a GET. Redirects to the same host are followed; one to another
 // host is an answer, and worth a warning.
 func askHTTP(get *corev1.HTTPGetAction, at endpoint) func(context.Context, time.Duration) (string, error) {
-	transport := &http.Transport{TLSClientConfig: anyCertificate, ForceAttemptHTTP2: true, DisableKeepAlives: true, DisableCompression: true}
+	transport := &http.Transport{TLSClientConfig: anyCertificate.Clone(), ForceAttemptHTTP2: true, DisableKeepAlives: true, DisableCompression: true}
 	if get.Protocol != nil && *get.Protocol == corev1.HTTPProtocolHTTP2 {
 		transport.Protocols = new(http.Protocols)
 		transport.Protocols.SetUnencryptedHTTP2(true)
