@@ -93,7 +93,7 @@ var mutants = []mutant{
 	},
 	{
 		"without a descriptor to accept it resets (loop)", "loops_linux.go",
-		"e.noteLocal(errno)\n\te.spare.mu.Lock()", "return false\n\te.spare.mu.Lock()", "^TestNoDescriptorToAccept$/^loop$",
+		"e.noteLocal(errno)\n\te.spare.mu.Lock()", "return errno\n\te.spare.mu.Lock()", "^TestNoDescriptorToAccept$/^loop$",
 	},
 	{
 		"an idle connection has two descriptors (loop)", "loop_pump_linux.go",
