@@ -161,11 +161,19 @@ func TestMutants(t *testing.T) {
 			if err := os.WriteFile(overlay, text, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet", "off", "-count", "1", "-timeout", "60s", "-run", m.caught)
-			out, err := cmd.CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "--- FAIL") && !strings.Contains(string(out), "test timed out") {
-				t.Errorf("not caught by %s: %v\n%s", m.caught, err, out)
+			// What depends on who is faster may go well once.
+			for range 3 {
+				cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", overlay, "-vet", "off", "-count", "1", "-timeout", "60s", "-run", m.caught)
+				var out []byte
+				out, err = cmd.CombinedOutput()
+				if err != nil && !strings.Contains(string(out), "--- FAIL") && !strings.Contains(string(out), "test timed out") {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				if err != nil {
+					return
+				}
 			}
+			t.Errorf("not caught by %s", m.caught)
 		})
 	}
 }
