@@ -2,9 +2,7 @@ package proxy
 
 import (
 	"context"
-	"net/netip"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -67,9 +65,11 @@ func (l *loop) listConns(p *page) {
 	p.end = p.at == last
 }
 
+// describe asks the kernel for the client's address: an idle connection is not
+// to cost the memory for it.
 func (l *loop) describe(c *conn) Connection {
 	d := Connection{
-		Frontend: c.acceptor.frontend.now.Load(), Client: l.peer(c.client.fd), Listener: c.acceptor.listener.at.AddrPort,
+		Frontend: c.acceptor.frontend.now.Load(), Client: l.endOf(unix.SYS_GETPEERNAME, c.client.fd), Listener: c.acceptor.listener.at.AddrPort,
 		Started: l.engine.started.Add(time.Duration(c.started)), BytesUp: c.client.moved, BytesDown: c.backend.moved,
 	}
 	if c.answered {
@@ -86,17 +86,6 @@ func (l *loop) describe(c *conn) Connection {
 		d.State = Established
 	}
 	return d
-}
-
-// peer returns the address of the other end, or the zero value when it is gone.
-// An idle connection is not to cost the memory for it.
-func (l *loop) peer(fd int32) netip.AddrPort {
-	l.address.size = unix.SizeofSockaddrInet6
-	_, errno := rawCall(unix.SYS_GETPEERNAME, uintptr(fd), uintptr(unsafe.Pointer(&l.address.raw)), uintptr(unsafe.Pointer(&l.address.size)), 0, 0, 0)
-	if errno != 0 {
-		return netip.AddrPort{}
-	}
-	return l.address.addrPort()
 }
 
 func (l *loop) listFlows(p *page) {

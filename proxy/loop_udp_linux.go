@@ -3,7 +3,6 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"syscall"
 	"unsafe"
 
@@ -104,8 +103,7 @@ func (l *loop) addFront(fr *front) {
 func (fr *front) update(f *registry.Frontend) error {
 	fr.loop.do(func() {
 		for address, list := range fr.byBackend {
-			same := func(b registry.Backend) bool { return b.Address == address }
-			if slices.ContainsFunc(f.Backends, same) || slices.ContainsFunc(f.Draining, same) {
+			if serves(f, address) {
 				continue
 			}
 			for list.first != nil {

@@ -61,12 +61,8 @@ func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 func (l *udpListener) update(f *registry.Frontend) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	serves := func(b registry.Backend) bool {
-		same := func(s registry.Backend) bool { return s.Address == b.Address }
-		return slices.ContainsFunc(f.Backends, same) || slices.ContainsFunc(f.Draining, same)
-	}
 	for _, fl := range l.flows {
-		if !serves(*fl.held.backend()) {
+		if !serves(f, fl.held.backend().Address) {
 			l.end(fl)
 		}
 	}
