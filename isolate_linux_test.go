@@ -6,9 +6,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // enterNamespace runs this test binary again in new namespaces with nothing
@@ -55,4 +57,21 @@ func enterNamespace() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// startPowerless starts a process without capabilities over the network. They
+// are taken from the thread that makes it, which ends with its goroutine.
+func startPowerless(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		for _, c := range []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW} {
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+				started <- err
+				return
+			}
+		}
+		started <- cmd.Start()
+	}()
+	return <-started
 }

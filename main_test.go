@@ -35,19 +35,31 @@ const isolatedEnv = "USHER_TEST_ISOLATED"
 // TestScripts runs testdata/script against the real binary over real sockets.
 // They run one after the other, since they share a network namespace.
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/script",
+	testscript.Run(t, scripts("testdata/script"))
+}
+
+// scripts returns what all scripts of a directory share.
+func scripts(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup: func(env *testscript.Env) error {
+			bin, err := filepath.Abs("bin") // what `make tools` builds
+			if err != nil {
+				return err
+			}
+			env.Setenv("PATH", env.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 			env.Setenv("USHER_DATADIR", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("USHER_API_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("USHER_SERVER", "unix:"+filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("USHER_NODENAME", "node-1")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // each command would wait a second at its end
 			env.Values[processKey{}] = new(process)
 			env.Values[backendsKey{}] = make(backends)
 			env.Values[heldKey{}] = make(map[string]net.Conn)
+			env.Values[floodKey{}] = new(flood)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -77,13 +89,22 @@ func TestScripts(t *testing.T) {
 			"killetcd": cmdKillEtcd,
 			"etcdput":  cmdEtcdPut,
 
-			"hundred":   cmdHundred,
-			"rolling":   cmdRolling,
-			"http":      cmdHTTP,
-			"readtoken": cmdReadToken,
-			"watching":  cmdWatching,
+			"etcdcompact": cmdEtcdCompact,
+			"samedns":     cmdSameDNS,
+
+			"example":     cmdExample,
+			"clusterip":   cmdClusterIP,
+			"killprocess": cmdKillProcess,
+			"hundred":     cmdHundred,
+			"rolling":     cmdRolling,
+			"http":        cmdHTTP,
+			"readtoken":   cmdReadToken,
+			"watching":    cmdWatching,
+			"flood":       cmdFlood,
+			"bounded":     cmdBounded,
+			"upload":      cmdUpload,
 		},
-	})
+	}
 }
 
 // A process is the daemon of a script.
@@ -95,7 +116,8 @@ type process struct {
 
 type processKey struct{}
 
-// cmdServe starts the daemon with arguments and waits until it is ready.
+// cmdServe starts the daemon with arguments and waits until it is ready. With
+// -powerless before them it has no capability over the network.
 func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("use: ! exec usher serve")
@@ -108,10 +130,14 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p.log, err = os.OpenFile(ts.MkAbs("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	ts.Check(err)
+	start := (*exec.Cmd).Start
+	if len(args) > 0 && args[0] == "-powerless" {
+		start, args = startPowerless, args[1:]
+	}
 	p.cmd = exec.Command(path, append([]string{"serve"}, args...)...)
 	p.cmd.Env = environment(ts)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	ts.Check(p.cmd.Start())
+	ts.Check(start(p.cmd))
 	p.done = make(chan error, 1)
 	go func(cmd *exec.Cmd) { p.done <- cmd.Wait() }(p.cmd)
 	ts.Defer(func() { p.end(os.Kill) })

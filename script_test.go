@@ -220,30 +220,34 @@ func cmdWatching(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdReadToken puts the daemon's token into the environment, and checks that
-// nobody else could.
+// cmdReadToken puts a token of the daemon's into the environment, and checks
+// that nobody else could: readtoken FILE.
 func cmdReadToken(ts *testscript.TestScript, neg bool, args []string) {
-	path := ts.MkAbs("state/token")
+	path := ts.MkAbs("state/" + args[0])
 	info, err := os.Stat(path)
 	ts.Check(err)
 	if info.Mode().Perm() != 0o600 {
-		ts.Fatalf("the token has mode %v", info.Mode())
+		ts.Fatalf("%s has mode %v", path, info.Mode())
 	}
-	ts.Setenv("USHER_TOKEN", strings.TrimSpace(ts.ReadFile("state/token")))
+	ts.Setenv("USHER_TOKEN", strings.TrimSpace(ts.ReadFile(path)))
 }
 
 // cmdEtcdPut writes a value into the daemon's etcd, past the API: etcdput KEY
 // VALUE.
 func cmdEtcdPut(ts *testscript.TestScript, neg bool, args []string) {
-	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{"unix://" + ts.MkAbs("state/etcd.sock")}, Logger: zap.NewNop(), DialTimeout: patience,
-	})
+	c, err := dialEtcd(ts)
 	ts.Check(err)
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, err = c.Put(ctx, args[0], args[1])
 	ts.Check(err)
+}
+
+func dialEtcd(ts *testscript.TestScript) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: []string{"unix://" + ts.MkAbs("state/etcd.sock")}, Logger: zap.NewNop(), DialTimeout: patience,
+	})
 }
 
 type backends map[string][]io.Closer
@@ -283,7 +287,8 @@ func cmdBackend(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			wg.Go(func() {
 				defer c.Close()
-				fmt.Fprintln(c, name)
+				client := c.RemoteAddr().(*net.TCPAddr).IP.String()
+				fmt.Fprintln(c, strings.ReplaceAll(name, "CLIENT", client))
 				io.Copy(c, c)
 			})
 		}

@@ -25,9 +25,10 @@ const (
 
 // An end is what is known of a Backend.
 type end struct {
-	pod   string
-	load  atomic.Int64 // connections and flows, where the policy counts them
-	fails atomic.Int32 // dials that failed since the last that did not
+	pod       string
+	load      atomic.Int64 // connections and flows, where the policy counts them
+	elsewhere atomic.Int64 // those of others (Picker.Elsewhere)
+	fails     atomic.Int32 // dials that failed since the last that did not
 
 	// The following are guarded by the Picker's mu.
 	ejected bool

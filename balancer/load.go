@@ -1,10 +1,25 @@
 package balancer
 
+import "net/netip"
+
 // load is what a place has to do, as a fraction: connections and flows for its
 // weight.
 func (l *list) load(place int32) (load, weight uint64) {
 	i := l.order[place]
-	return uint64(max(l.ends[i].load.Load(), 0)), weightOf(&l.backends[i])
+	e := l.ends[i]
+	return uint64(max(e.load.Load()+e.elsewhere.Load(), 0)), weightOf(&l.backends[i])
+}
+
+// Elsewhere says how many connections and flows others have open to Backends,
+// who choose by Pickers of their own. The policies by load count them with those
+// of p. What was said before no longer holds.
+func (p *Picker) Elsewhere(open map[netip.AddrPort]int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.elsewhere = open
+	for address, e := range p.ends {
+		e.elsewhere.Store(open[address])
+	}
 }
 
 // lighter reports whether a has less to do than b.

@@ -24,8 +24,9 @@ type Picker struct {
 
 	list atomic.Pointer[list]
 
-	mu   sync.Mutex              // guards the following, and what replaces list; pins.mu may be taken after it
-	ends map[netip.AddrPort]*end // of the Backends there are
+	mu        sync.Mutex               // guards the following, and what replaces list; pins.mu may be taken after it
+	ends      map[netip.AddrPort]*end  // of the Backends there are
+	elsewhere map[netip.AddrPort]int64 // what Elsewhere has said
 }
 
 // Pick chooses for a new connection or flow of client, which is not asked for
@@ -60,12 +61,16 @@ func (p *Picker) Update(f *registry.Frontend) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.list.Load()
+	if old == nil && len(f.Backends) == 0 {
+		return // as it is at first; most of what is idle has none
+	}
 	ends := make(map[netip.AddrPort]*end, len(f.Backends))
 	l := &list{picker: p, policy: f.Policy, backends: f.Backends, ends: make([]*end, len(f.Backends))}
 	for i, b := range f.Backends {
 		e := p.ends[b.Address]
 		if e == nil || e.pod != b.Pod { // another server at the same address
 			e = &end{pod: b.Pod}
+			e.elsewhere.Store(p.elsewhere[b.Address])
 		}
 		ends[b.Address], l.ends[i] = e, e
 	}
@@ -78,12 +83,11 @@ func (p *Picker) Update(f *registry.Frontend) {
 // known, the list to choose from. The caller must hold mu.
 func (p *Picker) replace(old, l *list) {
 	switch l.policy {
-	case registry.LeastConnections, registry.P2C:
-		l.counts = true
-	case registry.Random, registry.Maglev:
+	case registry.LeastConnections, registry.P2C, registry.Random, registry.Maglev:
 	default:
 		l.byTurn = true
 	}
+	l.counts = l.policy.ByLoad()
 	l.arrange()
 	l.weigh()
 	if l.policy == registry.Maglev {

@@ -164,6 +164,29 @@ func TestLeastConnections(t *testing.T) {
 	}
 }
 
+// TestElsewhere checks that what others have open counts as one's own, also at a
+// Backend that comes later, until they say otherwise.
+func TestElsewhere(t *testing.T) {
+	at := func(letter string) netip.AddrPort { return lettered(letter)[0].Address }
+	for _, policy := range []registry.Policy{registry.LeastConnections, registry.P2C} {
+		p := new(Picker)
+		p.Elsewhere(map[netip.AddrPort]int64{at("a"): 2})
+		p.Update(&registry.Frontend{Backends: lettered("ab"), Policy: policy})
+		if got := picks(p, 2); got != "bb" {
+			t.Errorf("%s: %s, want the other one", policy, got)
+		}
+		p.Elsewhere(map[netip.AddrPort]int64{at("b"): 1, at("c"): 9})
+		p.Update(&registry.Frontend{Backends: lettered("abc"), Policy: policy})
+		if got := counts(picks(p, 3)); policy == registry.LeastConnections && got["a"] != 3 || got["c"] != 0 {
+			t.Errorf("%s: %v, want a", policy, got)
+		}
+		p.Elsewhere(nil)
+		if got := first(p); policy == registry.LeastConnections && got != "c" {
+			t.Errorf("%s: %s, want the one that has none", policy, got)
+		}
+	}
+}
+
 func TestLeastConnectionsByWeight(t *testing.T) {
 	for _, policy := range []registry.Policy{registry.LeastConnections, registry.P2C} {
 		p := &Picker{Random: seeded()}

@@ -75,8 +75,8 @@ func testEjectRefusing(t *testing.T, start starter) {
 	vip := freePort(t, "127.96.0.5")
 	a, _ := named(t, "a")
 	dead := ends()
-	for range 7 {
-		dead = append(dead, ends(freePort(t, "127.0.0.1"))...)
+	for i := range 7 { // a free port alone may be the same again
+		dead = append(dead, ends(freePort(t, fmt.Sprintf("127.0.1.%d", i+1)))...)
 	}
 	h.serve(vip, tcp, append(dead, ends(a)...)...)
 	begin := time.Now()

@@ -26,7 +26,10 @@ type dialer struct {
 	timeout time.Duration
 	own     *addressSet
 	clock   func() int64
-	log     *slog.Logger
+
+	transparent bool // see engineOptions
+
+	log *slog.Logger
 }
 
 // A dialed is the outcome of one dial.
@@ -78,7 +81,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 		if tried > 1 {
 			f.parts[0].count(h.backend().Address, func(c *counters) { c.retries.Add(1) })
 		}
-		go func() { outcomes <- d.dialOne(ctx, f, h) }()
+		go func() { outcomes <- d.dialOne(ctx, f, h, client) }()
 		return true
 	}
 	if !start() {
@@ -140,7 +143,7 @@ func (d *dialer) failed(ctx context.Context, o dialed) {
 	}
 }
 
-func (d *dialer) dialOne(ctx context.Context, f *frontend, h held) dialed {
+func (d *dialer) dialOne(ctx context.Context, f *frontend, h held, client netip.Addr) dialed {
 	b := h.backend()
 	if d.own.contains(b.Address) {
 		if f.loops.begins() {
@@ -150,6 +153,9 @@ func (d *dialer) dialOne(ctx context.Context, f *frontend, h held) dialed {
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	dialer.SetMultipathTCP(false)
+	if from := source(f.now.Load(), client, b.Address.Addr()); d.transparent && from.IsValid() {
+		dialer.LocalAddr, dialer.Control = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0)), prepareSource(from)
+	}
 	conn, err := connect(ctx, &dialer, "tcp", b.Address)
 	if err != nil {
 		return dialed{held: h, err: err}

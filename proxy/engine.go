@@ -23,6 +23,10 @@ type engine interface {
 	// what has come to them.
 	tidy(f *frontend)
 
+	// cut ends the connections of f to Backends that have been removed, as f
+	// wants that.
+	cut(f *frontend)
+
 	// connections answers a query without disturbing the data path.
 	connections(ctx context.Context, q *query) error
 
@@ -35,8 +39,9 @@ type engine interface {
 type engineOptions struct {
 	Limits
 
-	own *addressSet // addresses that the Proxy listens at, which are not to be dialled
-	log *slog.Logger
+	own         *addressSet // addresses that the Proxy listens at, which are not to be dialled
+	transparent bool        // Backends can be dialled from the address of a client
+	log         *slog.Logger
 }
 
 // A listener is open for one Frontend at one address.

@@ -61,18 +61,18 @@ func (f *flow) answer(conn *net.UDPConn, c *counters) {
 			return
 		}
 		conn.SetReadDeadline(time.Now().Add(limit - idle))
-		n, err := f.relay(conn, c)
-		switch {
-		case err == nil:
-			now := time.Now()
-			f.heard.Store(now.UnixNano())
-			f.down.Add(uint64(n))
-			c.bytesDown.Add(uint64(n))
-			limit = f.listener.engine.limits.FlowIdle
-			if now.Sub(noted) >= noteInterval || f.large.Load() {
+		n, err := f.relay(conn, c, func() {
+			if now := time.Now(); now.Sub(noted) >= noteInterval || f.large.Load() {
 				noted = now
 				f.noteAnswer(conn)
 			}
+		})
+		switch {
+		case err == nil:
+			f.heard.Store(time.Now().UnixNano())
+			f.down.Add(uint64(n))
+			c.bytesDown.Add(uint64(n))
+			limit = f.listener.engine.limits.FlowIdle
 		case errors.Is(err, os.ErrDeadlineExceeded):
 		case errors.Is(err, syscall.ECONNREFUSED):
 			f.moveOn(conn)
@@ -84,9 +84,10 @@ func (f *flow) answer(conn *net.UDPConn, c *counters) {
 	}
 }
 
-// relay waits for one datagram and sends it to the client. It takes a buffer
-// only when there is one.
-func (f *flow) relay(conn *net.UDPConn, c *counters) (n int, err error) {
+// relay waits for one datagram and sends it to the client, after note: who has an
+// answer may count on what it says of its Backend. It takes a buffer only when
+// there is a datagram.
+func (f *flow) relay(conn *net.UDPConn, c *counters, note func()) (n int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
@@ -121,6 +122,7 @@ func (f *flow) relay(conn *net.UDPConn, c *counters) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	note()
 	if _, err := f.listener.conn.WriteToUDPAddrPort(buf[:n], f.client); err != nil {
 		c.dropped.Add(1) // the client is gone, or its buffer full
 	}

@@ -41,38 +41,51 @@ func (a *acceptor) failed(b *registry.Backend, errno syscall.Errno) {
 	a.tally.of(b.Address).dialErrors.Add(1)
 }
 
-// accept accepts connections and dials a Backend for each.
+// accept accepts connections and dials a Backend for each. Where there are no
+// descriptors for one it rests after that: those who come meanwhile are turned
+// away together, and the loop is not woken for each.
 func (l *loop) accept(a *acceptor) {
+	rest := false
+accepting:
 	for range acceptBatch {
 		fd, errno := rawAccept(a.fd)
 		switch errno {
 		case 0:
-			l.begin(a, fd)
+			if l.engine.budget.take(perConnection) {
+				l.place(a, fd)
+			} else {
+				l.turnAway(a, fd)
+				rest = true
+			}
 		case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
 			if errno := l.engine.shed(a, errno); errno != 0 {
-				if errno != unix.EAGAIN {
-					l.rest(a)
-				}
-				return
+				rest = rest || errno != unix.EAGAIN
+				break accepting
 			}
 		case unix.ECONNABORTED, unix.EINTR:
 			// That one is gone; there may be others.
 		default:
-			return // EAGAIN; EINVAL while it is paused
+			break accepting // EAGAIN; EINVAL while it is paused
 		}
+	}
+	if rest {
+		l.rest(a)
 	}
 }
 
-// begin makes a conn of an accepted connection.
+// turnAway resets a connection for which there are no descriptors.
+func (l *loop) turnAway(a *acceptor, fd int32) {
+	a.tally.connections.Add(1)
+	a.tally.unserved.Add(1)
+	l.engine.noteLocal(unix.EMFILE)
+	l.opts.resetOnClose(fd)
+	rawClose(fd)
+}
+
+// begin makes a conn of an accepted connection, which l.load and the budget
+// count already.
 func (l *loop) begin(a *acceptor, fd int32) {
 	a.tally.connections.Add(1)
-	if !l.engine.budget.take(perConnection) {
-		a.tally.unserved.Add(1)
-		l.engine.noteLocal(unix.EMFILE)
-		l.opts.resetOnClose(fd)
-		rawClose(fd)
-		return
-	}
 	a.tally.active.Add(1)
 	c := l.conns.take()
 	c.acceptor = a
@@ -104,7 +117,7 @@ type loopListener struct {
 }
 
 func (e *loops) listenTCP(f *frontend, at ListenAddr) (listener, error) {
-	fd, err := openListener(prepare(at), at)
+	fd, err := openListener(at)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
 	}
@@ -127,52 +140,25 @@ func (e *loops) listenTCP(f *frontend, at ListenAddr) (listener, error) {
 }
 
 // openListener opens a bound socket that does not listen yet.
-func openListener(control func(network, address string, c syscall.RawConn) error, at ListenAddr) (fd int, err error) {
-	fd, err = unix.Socket(family(at.Addr()), unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open a socket: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
+func openListener(at ListenAddr) (fd int, err error) {
+	return at.bind(unix.SOCK_STREAM, func(fd int) error {
+		options := []struct{ level, name, value int }{
+			{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
+			// The accepted connections inherit these.
+			{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle / time.Second)},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval / time.Second)},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAlive.Count},
 		}
-	}()
-	options := []struct{ level, name, value int }{
-		{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1},
-		// The accepted connections inherit these.
-		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepAlive.Idle / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, int(keepAlive.Interval / time.Second)},
-		{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepAlive.Count},
-	}
-	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
-			return -1, fmt.Errorf("set a socket option: %w", err)
+		for _, o := range options {
+			if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+				return fmt.Errorf("set a socket option: %w", err)
+			}
 		}
-	}
-	if control != nil {
-		if err := control("", "", rawFD(fd)); err != nil {
-			return -1, err
-		}
-	}
-	var to sockaddr
-	to.set(at.AddrPort)
-	if errno := rawBind(int32(fd), &to); errno != 0 {
-		return -1, fmt.Errorf("bind: %w", errno)
-	}
-	return fd, nil
+		return nil
+	})
 }
-
-// rawFD is a file descriptor as a syscall.RawConn.
-type rawFD int
-
-func (fd rawFD) Control(f func(uintptr)) error {
-	f(uintptr(fd))
-	return nil
-}
-func (rawFD) Read(func(uintptr) bool) error  { return syscall.ENOTSUP }
-func (rawFD) Write(func(uintptr) bool) error { return syscall.ENOTSUP }
 
 // update implements listener.
 func (ln *loopListener) update(f *registry.Frontend) error {

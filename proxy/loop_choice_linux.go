@@ -29,7 +29,7 @@ func (l *loop) endOf(call uintptr, fd int32) netip.AddrPort {
 // c has ended.
 func (l *loop) introduce(c *conn) bool {
 	way := c.acceptor.frontend.now.Load().ClientAddress
-	if way == "" {
+	if !way.HasHeader() {
 		return true
 	}
 	client, vip := l.endOf(unix.SYS_GETPEERNAME, c.client.fd), l.endOf(unix.SYS_GETSOCKNAME, c.client.fd)

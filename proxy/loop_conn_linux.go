@@ -340,6 +340,7 @@ func (l *loop) close(c *conn) {
 	}
 	l.engine.budget.add(-perConnection)
 	l.conns.put(c)
+	l.load.Add(-1)
 }
 
 // abortAll ends everything that the loop has.

@@ -71,7 +71,7 @@ func (l *loop) nextDial(c *conn, events uint32) dial {
 			l.engine.noteLoop(c.acceptor.frontend, b)
 			continue
 		}
-		fd, errno := l.connect(b)
+		fd, errno := l.connect(c, b)
 		if errno == 0 {
 			errno = l.watch(unix.EPOLL_CTL_ADD, fd, c, int(c.tried), events)
 		}
@@ -95,9 +95,20 @@ func (l *loop) nextDial(c *conn, events uint32) dial {
 
 // connect begins a connection. On loopback it is over by the time that the call
 // returns, and the kernel does not say so: it is found out by using it.
-func (l *loop) connect(b *registry.Backend) (int32, syscall.Errno) {
+func (l *loop) connect(c *conn, b *registry.Backend) (int32, syscall.Errno) {
+	if f := c.acceptor.frontend.now.Load(); f.ClientAddress == registry.Transparent && l.engine.transparent {
+		client := l.endOf(unix.SYS_GETPEERNAME, c.client.fd).Addr()
+		if !client.IsValid() { // it is gone
+			return -1, unix.EADDRNOTAVAIL
+		}
+		if from := source(f, client, b.Address.Addr()); from.IsValid() {
+			l.source.set(netip.AddrPortFrom(from, 0))
+			l.address.set(b.Address)
+			return l.connectFrom(b, &l.source, true)
+		}
+	}
 	l.address.set(b.Address)
-	fd, errno := l.connectFrom(b, nil)
+	fd, errno := l.connectFrom(b, nil, false)
 	if errno != unix.EADDRNOTAVAIL || !b.Address.Addr().Is4() || !b.Address.Addr().IsLoopback() {
 		return fd, errno
 	}
@@ -105,7 +116,7 @@ func (l *loop) connect(b *registry.Backend) (int32, syscall.Errno) {
 	// connections that have ended. There are other sources on loopback.
 	for i := range moreSources {
 		l.source.set(netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, byte(2 + (l.sourceTurn+i)%moreSources)}), 0))
-		if fd, errno = l.connectFrom(b, &l.source); errno != unix.EADDRNOTAVAIL {
+		if fd, errno = l.connectFrom(b, &l.source, false); errno != unix.EADDRNOTAVAIL {
 			l.sourceTurn += i
 			return fd, errno
 		}
@@ -117,13 +128,18 @@ func (l *loop) connect(b *registry.Backend) (int32, syscall.Errno) {
 const moreSources = 32
 
 // connectFrom begins a connection to l.address. The port of a source is chosen
-// by connect(2), which needs it to be free for that destination alone.
-func (l *loop) connectFrom(b *registry.Backend, source *sockaddr) (int32, syscall.Errno) {
+// by connect(2), which needs it to be free for that destination alone. A source
+// that need not be of this host's is transparent.
+func (l *loop) connectFrom(b *registry.Backend, source *sockaddr, transparent bool) (int32, syscall.Errno) {
 	fd, errno := rawSocket(family(b.Address.Addr()), unix.SOCK_STREAM)
 	if errno != 0 {
 		return -1, errno
 	}
 	l.opts.set(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if transparent {
+		level, name := transparentOption(b.Address.Addr())
+		l.opts.set(fd, level, name, 1)
+	}
 	if source != nil {
 		l.opts.set(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
 		if errno = rawBind(fd, source); errno != 0 {
@@ -187,6 +203,14 @@ func (l *loop) answer(c *conn) {
 	c.counters.active.Add(1)
 	c.counters.bytesUp.Add(c.client.moved)
 	l.settle(c)
+	if !c.keeps() { // the Backend was removed after it was picked
+		ref := c.ref()
+		l.post(func() {
+			if c := l.conns.get(ref); c != nil {
+				l.cutOne(c)
+			}
+		})
+	}
 }
 
 // dialFailed goes on to a dial beside the one that failed, or to the next

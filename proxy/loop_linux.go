@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -19,7 +20,9 @@ import (
 // goroutine and keeps no pipe for a connection that is idle.
 type loop struct {
 	engine *loops
+	index  int // in engine.all
 	log    *slog.Logger
+	load   atomic.Int64 // its connections, and those that it is given
 
 	epoll int
 	wake  int // an eventfd, written to when there are commands
@@ -98,8 +101,8 @@ const (
 	genShift     = 8
 )
 
-func newLoop(e *loops) (*loop, error) {
-	l := &loop{engine: e, log: e.log, buf: make([]byte, bufferSize)}
+func newLoop(e *loops, index int) (*loop, error) {
+	l := &loop{engine: e, index: index, log: e.log, buf: make([]byte, bufferSize)}
 	var err error
 	if l.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("open epoll: %w", err)

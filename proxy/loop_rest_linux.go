@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// restTime is how long a listener is let alone from which nothing can be
-// accepted, not even to reset it: others have every descriptor, and the kernel
-// would tell of the same client again at once.
+// restTime is how long a listener is let alone from which connections can be
+// accepted to be reset alone, or not even that: others have every descriptor,
+// and the kernel would tell of the same client again at once.
 const restTime = 10 * time.Millisecond
 
 // rest stops accepting for a while.

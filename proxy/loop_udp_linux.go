@@ -34,7 +34,7 @@ type front struct {
 const socketBuffer = 4 << 20
 
 func (e *loops) listenUDP(f *frontend, at ListenAddr) (listener, error) {
-	fd, err := openFront(prepare(at), at)
+	fd, err := openFront(at)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
 	}
@@ -51,31 +51,14 @@ func (e *loops) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 	return fr, nil
 }
 
-func openFront(control func(network, address string, c syscall.RawConn) error, at ListenAddr) (fd int, err error) {
-	fd, err = unix.Socket(family(at.Addr()), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open a socket: %w", err)
-	}
-	defer func() {
-		if err != nil {
-			unix.Close(fd)
-		}
-	}()
-	// These make it better and are not needed.
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
-	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
-	unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
-	if control != nil {
-		if err := control("", "", rawFD(fd)); err != nil {
-			return -1, err
-		}
-	}
-	var to sockaddr
-	to.set(at.AddrPort)
-	if errno := rawBind(int32(fd), &to); errno != 0 {
-		return -1, fmt.Errorf("bind: %w", errno)
-	}
-	return fd, nil
+func openFront(at ListenAddr) (fd int, err error) {
+	return at.bind(unix.SOCK_DGRAM, func(fd int) error {
+		// These make it better and are not needed.
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, socketBuffer)
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, socketBuffer)
+		unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1)
+		return nil
+	})
 }
 
 // addFront begins to receive.

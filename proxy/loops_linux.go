@@ -18,17 +18,18 @@ import (
 
 // loops is the engine of event loops, one for each core.
 type loops struct {
-	limits     Limits
-	own        *addressSet
-	log        *slog.Logger
-	all        []*loop
-	fronts     atomic.Int32 // how many there have been
-	sweepEvery time.Duration
-	started    time.Time
-	budget     *budget
-	pipes      atomic.Int32 // how many there are
-	spare      spare
-	scarce     episode // of connections that this host has no means for
+	limits      Limits
+	own         *addressSet
+	transparent bool // see engineOptions
+	log         *slog.Logger
+	all         []*loop
+	fronts      atomic.Int32 // how many there have been
+	sweepEvery  time.Duration
+	started     time.Time
+	budget      *budget
+	pipes       atomic.Int32 // how many there are
+	spare       spare
+	scarce      episode // of connections that this host has no means for
 }
 
 // cores is how many there are for this process. run makes more threads than
@@ -40,13 +41,13 @@ var cores = runtime.GOMAXPROCS(0)
 func newLoops(o engineOptions) (*loops, error) {
 	l := o.Limits
 	e := &loops{
-		limits: l, own: o.own, log: o.log, started: time.Now(), budget: newBudget(l.MaxDescriptors),
+		limits: l, own: o.own, transparent: o.transparent, log: o.log, started: time.Now(), budget: newBudget(l.MaxDescriptors),
 		// Several times within the shortest limit, and no more often than needed.
 		sweepEvery: min(max(min(l.Idle, l.HalfIdle, l.FlowIdle, l.FlowUnanswered)/8, 10*time.Millisecond), time.Second),
 	}
 	e.spare.open()
-	for range cores {
-		one, err := newLoop(e)
+	for i := range cores {
+		one, err := newLoop(e, i)
 		if err != nil {
 			e.closeAll()
 			return nil, err

@@ -53,6 +53,7 @@ type setup struct {
 	log    slog.Handler
 
 	observe func(Sync) // may be nil
+	show    func(*registry.Snapshot) (closed func())
 }
 
 // A starter starts a harness over one engine.
@@ -97,7 +98,7 @@ func startWith(t testing.TB, limits Limits, s setup) *harness {
 	t.Helper()
 	h := &harness{t: t, store: registry.NewStore(), reported: make(chan struct{})}
 	h.proxy = newProxy(Options{
-		Store: h.store, Limits: limits, Log: slog.New(s.log), Listen: s.listen, Observe: s.observe,
+		Store: h.store, Limits: limits, Log: slog.New(s.log), Listen: s.listen, Show: s.show, Observe: s.observe,
 		Report: func(s Status) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -140,6 +141,7 @@ func (h *harness) wait() {
 type end struct {
 	addr     netip.AddrPort
 	draining bool
+	notReady bool
 }
 
 func ends(addrs ...netip.AddrPort) []end {
@@ -195,7 +197,7 @@ func (h *harness) serveAs(vip netip.AddrPort, protocol corev1.Protocol, change f
 		slice.Endpoints = []discoveryv1.Endpoint{{
 			Addresses: []string{backends[i].addr.Addr().String()},
 			Conditions: discoveryv1.EndpointConditions{
-				Ready: new(!backends[i].draining), Serving: new(true), Terminating: new(backends[i].draining),
+				Ready: new(!backends[i].draining && !backends[i].notReady), Serving: new(!backends[i].notReady), Terminating: new(backends[i].draining),
 			},
 		}}
 		slice.ResourceVersion = fmt.Sprint(h.revision)
@@ -238,7 +240,13 @@ func freePort(t testing.TB, ip string) netip.AddrPort {
 // serveTCP runs a server that calls handle for each connection.
 func serveTCP(t testing.TB, handle func(*net.TCPConn)) netip.AddrPort {
 	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	return serveAt(t, netip.AddrFrom4([4]byte{127, 0, 0, 1}), handle)
+}
+
+// serveAt is serveTCP at an address.
+func serveAt(t testing.TB, addr netip.Addr, handle func(*net.TCPConn)) netip.AddrPort {
+	t.Helper()
+	l, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -89,7 +89,7 @@ var mutants = []mutant{
 	},
 	{
 		"the excess is reset (loop)", "loop_accept_linux.go",
-		"l.opts.resetOnClose(fd)\n\t\trawClose(fd)", "rawClose(fd)", "^TestExcessIsReset$/^loop$",
+		"l.opts.resetOnClose(fd)\n\trawClose(fd)", "rawClose(fd)", "^TestExcessIsReset$/^loop$",
 	},
 	{
 		"without a descriptor to accept it resets (loop)", "loops_linux.go",
@@ -114,6 +114,30 @@ var mutants = []mutant{
 	{
 		"flows of a draining Backend go on (loop)", "tally.go",
 		"|| slices.ContainsFunc(f.Draining, is)", "", "^TestFlowsOfDrainingBackends$/^loop$",
+	},
+	{
+		"connections to a removed Backend end (loop)", "loop_cut_linux.go",
+		"l.post(func() { l.cut(f) })", "_ = l", "^TestRemovedBackend$/^loop$",
+	},
+	{
+		"connections to a removed Backend end (portable)", "cut.go",
+		"for _, p := range pipes {\n\t\tp.cut()", "for range pipes {", "^TestRemovedBackend$/^portable$",
+	},
+	{
+		"so does one that is made later (loop)", "loop_dial_linux.go",
+		"if !c.keeps() {", "if false {", "^TestRemovedBeforeAnswer$/^loop$",
+	},
+	{
+		"so does one that is made later (portable)", "portable.go",
+		"p.cut() // the", "// the", "^TestRemovedBeforeAnswer$/^portable$",
+	},
+	{
+		"what a removed Backend has sent is delivered (loop)", "loop_cut_linux.go",
+		"rawShutdown(c.client.fd, unix.SHUT_RD)", "_ = unix.SHUT_RD\n\t\tl.close(c)\n\t\treturn", "^TestRemovedBackendIsReadOut$/^loop$",
+	},
+	{
+		"to be closed is no reset (portable)", "pipe.go",
+		"case !p.told.Load() && d.wasReset():", "case d.wasReset():", "^TestRemovedBackend$/^portable$",
 	},
 	{
 		"a refused datagram is sent again (loop)", "loop_flow_linux.go",

@@ -5,46 +5,22 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
-	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"usher/internal/nstest"
 	"usher/registry"
 )
 
-const namespaceEnv = "USHER_PROXY_TEST_NAMESPACE"
-
-// inNamespace reports whether the test runs in a network namespace of its own,
-// which has nothing but a lo. Outside it runs the calling test in one, as
-// another process, passes on how that went, and returns false.
+// inNamespace is nstest.In with a lo that is up.
 func inNamespace(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(namespaceEnv) == t.Name() {
-		setLoUp(t)
-		return true
+	if !nstest.In(t, 0) {
+		return false
 	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Skipf("SKIP: no network namespace can be made here: %v", err)
-	}
-	err := cmd.Wait()
-	t.Logf("in a network namespace:\n%s", out.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
+	setLoUp(t)
+	return true
 }
 
 func setLoUp(t *testing.T) {
@@ -141,7 +117,9 @@ func TestIPv6(t *testing.T) {
 
 func testIPv6(t *testing.T, start starter) {
 	h := start(t, Limits{}, func(s *setup) {
-		s.listen = func(key registry.FrontendKey) []ListenAddr { return []ListenAddr{{key.AddrPort(), "lo"}} }
+		s.listen = func(key registry.FrontendKey) []ListenAddr {
+			return []ListenAddr{{AddrPort: key.AddrPort(), Device: "lo"}}
+		}
 	})
 	a, _ := named(t, "a")
 	vip := netip.MustParseAddrPort("[fd00:10:96::5]:8080")

@@ -37,6 +37,7 @@ type pipe struct {
 	halfIdle time.Duration // the same once one direction has ended
 
 	half   atomic.Bool  // one direction has ended
+	told   atomic.Bool  // both were, by closeReads
 	failed atomic.Bool  // it is to end in a reset
 	active atomic.Int64 // time of the last progress in either direction, in ns
 
@@ -99,7 +100,7 @@ func (p *pipe) copy(d, other *direction) {
 	d.err = p.move(d)
 	switch {
 	case d.err != nil:
-	case d.wasReset():
+	case !p.told.Load() && d.wasReset():
 		d.err = os.NewSyscallError("splice", syscall.ECONNRESET)
 	default:
 		p.touch()
@@ -163,6 +164,14 @@ func (p *pipe) fail() {
 	p.down.halt()
 	p.client.SetWriteDeadline(past)
 	p.backend.SetWriteDeadline(past)
+}
+
+// closeReads ends both directions in order, after what has been received. It may
+// be called at any time.
+func (p *pipe) closeReads() {
+	p.told.Store(true)
+	p.client.CloseRead()
+	p.backend.CloseRead()
 }
 
 // overdue reports whether the pipe is to be given up: because nothing has

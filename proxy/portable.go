@@ -37,7 +37,7 @@ func newPortable(o engineOptions) *portable {
 	e := &portable{
 		limits: o.Limits, log: o.log, started: time.Now(), descriptors: newBudget(o.MaxDescriptors),
 		pipes: make(map[*pipe]struct{}), udp: make(map[*udpListener]struct{}),
-		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, log: o.log},
+		dialer: dialer{hedge: o.Hedge, timeout: o.DialTimeout, own: o.own, transparent: o.transparent, log: o.log},
 	}
 	e.dialer.clock = e.clock
 	e.ctx, e.stop = context.WithCancel(context.Background())
@@ -134,6 +134,7 @@ func (e *portable) join(p *pipe) error {
 	p.prepare()
 	e.track(p)
 	defer e.untrack(p)
+	p.cut() // the Backend may have been removed since it was picked
 	return p.run(e.ctx)
 }
 
@@ -169,9 +170,33 @@ func network(name string, at ListenAddr) string {
 	return name + "6"
 }
 
+// ListenTCP listens at the address. The caller closes what it returns.
+func (at ListenAddr) ListenTCP() (*net.TCPListener, error) {
+	if at.Sockets != nil {
+		return listenElsewhere(at)
+	}
+	ln, err := listenConfig(at).Listen(context.Background(), network("tcp", at), at.AddrPort.String())
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// ListenUDP is ListenTCP for datagrams.
+func (at ListenAddr) ListenUDP() (*net.UDPConn, error) {
+	if at.Sockets != nil {
+		return receiveElsewhere(at)
+	}
+	conn, err := listenConfig(at).ListenPacket(context.Background(), network("udp", at), at.AddrPort.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
 // listenConfig returns how sockets are opened at an address.
-func listenConfig(at ListenAddr) net.ListenConfig {
-	lc := net.ListenConfig{Control: prepare(at), KeepAliveConfig: keepAlive}
+func listenConfig(at ListenAddr) *net.ListenConfig {
+	lc := &net.ListenConfig{Control: prepare(at), KeepAliveConfig: keepAlive}
 	lc.SetMultipathTCP(false) // plain sockets, whatever the system's default
 	return lc
 }

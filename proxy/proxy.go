@@ -27,8 +27,15 @@ import (
 type Options struct {
 	Store *registry.Store
 
-	// Listen returns where to listen for a Frontend. It is a pure function.
+	// Listen returns where to listen for a Frontend. After its answers have
+	// changed other than by Show, Refresh has to be called.
 	Listen func(registry.FrontendKey) []ListenAddr
+
+	// Show, if not nil, is told of the ServiceCIDRs there are, at first and when
+	// they change. It returns nil when that changes nothing; otherwise Listen is
+	// asked anew for every Frontend, and what it returns is called when what is
+	// not wanted any more is closed.
+	Show func(*registry.Snapshot) (closed func())
 
 	// Report is told when listening begins to fail, fails for another reason,
 	// or succeeds after that. It is called by one goroutine and must not wait.
@@ -93,10 +100,19 @@ func (l *Limits) setDefaults() {
 
 // A ListenAddr is where to listen. Device, when not "", is the network device
 // that alone is listened to (SO_BINDTODEVICE): an address of a local route
-// would otherwise answer the network.
+// would otherwise answer the network. Sockets, when not nil, has those of another
+// network namespace, where the address is: Linux alone.
 type ListenAddr struct {
 	netip.AddrPort
-	Device string
+	Device  string
+	Sockets Sockets
+}
+
+// Sockets opens sockets in a network namespace: non-blocking ones of a family
+// (AF_INET, AF_INET6) and a type (SOCK_STREAM, SOCK_DGRAM), which the caller
+// closes. It has to be comparable, as a pointer is, and must not wait for long.
+type Sockets interface {
+	Socket(domain, kind int) (fd int, err error)
 }
 
 // A Status says how listening at one address of a Frontend goes: well when Err
@@ -124,8 +140,10 @@ type Proxy struct {
 	mu        sync.Mutex // guards the following
 	frontends map[registry.FrontendKey]*frontend
 	progress  Progress
-	applied   int64         // number of the Commit that is served
-	advanced  chan struct{} // closed when applied grows
+	applied   int64              // number of the Commit that is served
+	advanced  chan struct{}      // closed when applied grows
+	refreshes []chan struct{}    // to be closed when Listen has been asked anew
+	interrupt context.CancelFunc // ends the wait for the next Commit
 }
 
 // New returns a Proxy that does nothing before Run.
@@ -142,6 +160,9 @@ func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 	if o.Report == nil {
 		o.Report = func(Status) {}
 	}
+	if o.Show == nil {
+		o.Show = func(*registry.Snapshot) func() { return nil }
+	}
 	if o.Observe == nil {
 		o.Observe = func(Sync) {}
 	}
@@ -150,12 +171,13 @@ func newProxy(o Options, newEngine func(engineOptions) engine) *Proxy {
 		options:   o,
 		held:      make(map[socket]*frontend),
 		waiting:   make(map[socket][]*failure),
-		engine:    newEngine(engineOptions{o.Limits, own, o.Log}),
+		engine:    newEngine(engineOptions{o.Limits, own, Transparent() == nil, o.Log}),
 		own:       own,
 		started:   time.Now(),
 		synced:    make(chan struct{}),
 		frontends: make(map[registry.FrontendKey]*frontend),
 		advanced:  make(chan struct{}),
+		interrupt: func() {},
 	}
 }
 
@@ -184,6 +206,22 @@ func (p *Proxy) WaitRevision(ctx context.Context, revision int64) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for the proxy to serve revision %d: %w", revision, context.Cause(ctx))
 		}
+	}
+}
+
+// Refresh asks Options.Listen anew for every Frontend, and waits until that is
+// served.
+func (p *Proxy) Refresh(ctx context.Context) error {
+	done := make(chan struct{})
+	p.mu.Lock()
+	p.refreshes = append(p.refreshes, done)
+	p.interrupt()
+	p.mu.Unlock()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the proxy to listen: %w", context.Cause(ctx))
 	}
 }
 

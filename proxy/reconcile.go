@@ -97,7 +97,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	for {
 		snapshot := p.options.Store.Snapshot()
 		end := p.begin(Sync{Full: true})
-		p.reconcileAll(snapshot)
+		p.reconcileAll(snapshot, p.options.Show(snapshot))
 		end()
 		p.setApplied(snapshot.Number())
 		select {
@@ -122,25 +122,26 @@ func (p *Proxy) Run(ctx context.Context) error {
 // follow waits for the next Commits and acts on them, or tries again what is
 // due.
 func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
-	wait, cancel := ctx, context.CancelFunc(func() {})
-	if due, ok := p.nextRetry(); ok {
-		wait, cancel = context.WithDeadline(ctx, due)
-	}
-	commits, err := w.Next(wait)
-	cancel()
-	if err != nil {
-		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			p.retry()
-			return nil
-		}
+	p.refresh()
+	commits, err := p.next(ctx, w)
+	switch {
+	case err == nil:
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		p.retry()
+		return nil
+	case ctx.Err() == nil && errors.Is(err, context.Canceled):
+		return nil // to refresh
+	default:
 		return err
 	}
 	snapshot := p.options.Store.Snapshot()
 	dirty := make(map[registry.FrontendKey]*registry.Frontend)
 	var s Sync
+	ranges := false // have changed
 	for _, c := range commits {
 		for _, change := range c.Objects {
 			s.add(change, p.started)
+			ranges = ranges || change.Kind == registry.ServiceCIDRs
 		}
 		for _, change := range c.Frontends {
 			f := change.New
@@ -150,7 +151,16 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 			dirty[f.FrontendKey] = snapshot.Frontend(f.FrontendKey)
 		}
 	}
-	if len(dirty)+s.Services+s.EndpointSlices > 0 {
+	var closed func()
+	if ranges {
+		closed = p.options.Show(snapshot)
+	}
+	switch {
+	case closed != nil:
+		end := p.begin(Sync{Full: true, Triggers: s.Triggers, Headless: s.Headless})
+		p.reconcileAll(snapshot, closed)
+		end()
+	case len(dirty)+s.Services+s.EndpointSlices > 0:
 		end := p.begin(s)
 		p.reconcile(dirty)
 		end()
@@ -159,7 +169,43 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 	return nil
 }
 
-func (p *Proxy) reconcileAll(snapshot *registry.Snapshot) {
+// next waits for the next Commits, until the next retry is due
+// (context.DeadlineExceeded) or Refresh is called (context.Canceled).
+func (p *Proxy) next(ctx context.Context, w *registry.Watch) ([]registry.Commit, error) {
+	wait, cancel := context.WithCancel(ctx)
+	if due, ok := p.nextRetry(); ok {
+		wait, cancel = context.WithDeadline(ctx, due)
+	}
+	defer cancel()
+	p.mu.Lock()
+	p.interrupt = cancel
+	if len(p.refreshes) > 0 {
+		cancel()
+	}
+	p.mu.Unlock()
+	return w.Next(wait)
+}
+
+// refresh does what Refresh asks for.
+func (p *Proxy) refresh() {
+	p.mu.Lock()
+	asked := p.refreshes
+	p.refreshes = nil
+	p.mu.Unlock()
+	if len(asked) == 0 {
+		return
+	}
+	p.reconcileAll(p.options.Store.Snapshot(), nil)
+	for _, done := range asked {
+		close(done)
+	}
+}
+
+// reconcileAll looks at every Frontend, and then calls closed, if it is not nil.
+func (p *Proxy) reconcileAll(snapshot *registry.Snapshot, closed func()) {
+	if closed != nil {
+		defer closed()
+	}
 	all := make(map[registry.FrontendKey]*registry.Frontend)
 	for key := range p.frontends {
 		all[key] = nil
@@ -220,6 +266,9 @@ func (p *Proxy) prune(key registry.FrontendKey, want *registry.Frontend) (missin
 	}
 	p.keep(f, addresses)
 	p.engine.tidy(f)
+	if want.Removed != "" {
+		p.engine.cut(f)
+	}
 	for _, at := range addresses {
 		if f.open.get(at) == nil && f.failed[at] == nil {
 			missing = append(missing, place{f, at})

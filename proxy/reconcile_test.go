@@ -7,11 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 
 	"usher/registry"
 )
@@ -183,5 +185,58 @@ func benchmarkBulk(b *testing.B, start starter) {
 			n += m
 		}
 		c.Close()
+	}
+}
+
+// TestShow has a ServiceCIDR come and go whose range is visible as long as it is
+// there. A range is given back when nobody listens in it.
+func TestShow(t *testing.T) { eachEngine(t, testShow) }
+
+func testShow(t *testing.T, start starter) {
+	vip := freePort(t, "127.97.0.5")
+	var shown atomic.Bool
+	closedWhile := make(chan error, 8)
+	h := start(t, Limits{}, func(s *setup) {
+		s.listen = func(key registry.FrontendKey) []ListenAddr {
+			if !shown.Load() {
+				return nil
+			}
+			return []ListenAddr{{AddrPort: key.AddrPort()}}
+		}
+		s.show = func(snapshot *registry.Snapshot) func() {
+			visible := len(snapshot.ServiceRanges(corev1.IPv4Protocol)) > 0
+			if was := shown.Swap(visible); was == visible {
+				return nil
+			}
+			return func() {
+				_, err := ask(vip)
+				closedWhile <- err
+			}
+		}
+	})
+	server, _ := named(t, "a")
+	h.serve(vip, tcp, ends(server)...)
+	cidr := registry.ServiceCIDRs.New().(*networkingv1.ServiceCIDR)
+	cidr.Name, cidr.Spec.CIDRs = "more", []string{"127.97.0.0/16"}
+	for range 2 {
+		for _, obj := range []registry.Object{cidr, nil} {
+			h.revision++
+			if obj != nil {
+				obj.SetResourceVersion(fmt.Sprint(h.revision))
+			}
+			h.store.Apply(h.revision, []registry.Write{{Key: registry.KeyOf(cidr), Object: obj}})
+			h.wait()
+			got, err := ask(vip)
+			switch atClose := <-closedWhile; {
+			case obj != nil && (got != "a" || atClose != nil):
+				t.Errorf("with the range: %q, %v, and %v at its end", got, err, atClose)
+			case obj == nil && (!isRefused(err) || !isRefused(atClose)):
+				t.Errorf("without the range: %q, %v; when it is given back: %v", got, err, atClose)
+			}
+		}
+	}
+	h.serve(vip, tcp, ends(server, server)...) // another change shows nothing anew
+	if len(closedWhile) > 0 {
+		t.Error("the ranges are looked at for a Service")
 	}
 }

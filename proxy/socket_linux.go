@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
@@ -29,6 +30,85 @@ func prepare(at ListenAddr) func(network, address string, c syscall.RawConn) err
 			return os.NewSyscallError("setsockopt SO_BINDTODEVICE", unix.BindToDevice(fd, at.Device))
 		})
 	}
+}
+
+// bind returns a new socket that is bound to the address. What it is for is set
+// before.
+func (at ListenAddr) bind(kind int, set func(fd int) error) (fd int, err error) {
+	fd, err = at.socket(kind)
+	if err != nil {
+		return -1, fmt.Errorf("open a socket: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+		}
+	}()
+	if err := set(fd); err != nil {
+		return -1, err
+	}
+	if control := prepare(at); control != nil {
+		if err := control("", "", rawFD(fd)); err != nil {
+			return -1, err
+		}
+	}
+	var to sockaddr
+	to.set(at.AddrPort)
+	if errno := rawBind(int32(fd), &to); errno != 0 {
+		return -1, fmt.Errorf("bind: %w", errno)
+	}
+	return fd, nil
+}
+
+// rawFD is a file descriptor as a syscall.RawConn.
+type rawFD int
+
+func (fd rawFD) Control(f func(uintptr)) error {
+	f(uintptr(fd))
+	return nil
+}
+func (rawFD) Read(func(uintptr) bool) error  { return syscall.ENOTSUP }
+func (rawFD) Write(func(uintptr) bool) error { return syscall.ENOTSUP }
+
+// listenElsewhere listens in another network namespace.
+func listenElsewhere(at ListenAddr) (*net.TCPListener, error) {
+	fd, err := openListener(at)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer f.Close()
+	if err := unix.Listen(fd, backlog); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// receiveElsewhere opens a socket for datagrams in another network namespace.
+func receiveElsewhere(at ListenAddr) (*net.UDPConn, error) {
+	fd, err := at.bind(unix.SOCK_DGRAM, func(int) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "socket")
+	defer f.Close()
+	conn, err := net.FilePacketConn(f)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
+// socket returns a new socket in the network namespace of the address.
+func (at ListenAddr) socket(kind int) (fd int, err error) {
+	if at.Sockets != nil {
+		return at.Sockets.Socket(family(at.Addr()), kind)
+	}
+	return unix.Socket(family(at.Addr()), kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 }
 
 // pauseSocket makes the kernel refuse connections while the port stays taken.

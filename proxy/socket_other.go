@@ -21,6 +21,10 @@ func prepare(at ListenAddr) func(network, address string, c syscall.RawConn) err
 	}
 }
 
+// listenElsewhere and receiveElsewhere need network namespaces.
+func listenElsewhere(ListenAddr) (*net.TCPListener, error) { return nil, errors.ErrUnsupported }
+func receiveElsewhere(ListenAddr) (*net.UDPConn, error)    { return nil, errors.ErrUnsupported }
+
 // pauseSocket closes the socket: nothing else makes the kernel refuse
 // connections. The caller must hold mu.
 func (l *tcpListener) pauseSocket() error { return l.ln.Close() }

@@ -19,6 +19,10 @@ type Sync struct {
 	// Triggers are the times of what had led to those changes of EndpointSlices
 	// that say so, and happened since the Proxy was made.
 	Triggers []time.Time
+
+	// Headless are those of Triggers that are of headless Services with a
+	// selector: they have no proxy, only names.
+	Headless []time.Time
 }
 
 // add adds a change of an object.
@@ -30,6 +34,9 @@ func (s *Sync) add(c registry.Change, since time.Time) {
 		s.EndpointSlices++
 		if t := trigger(c.New); t.After(since) && !t.Equal(trigger(c.Old)) {
 			s.Triggers = append(s.Triggers, t)
+			if registry.IsHeadlessByPods(c.New) {
+				s.Headless = append(s.Headless, t)
+			}
 		}
 	}
 }

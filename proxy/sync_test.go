@@ -6,6 +6,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"usher/registry"
 )
@@ -48,6 +49,20 @@ func testSyncs(t *testing.T, start starter) {
 			t.Errorf("a slice that was changed at %s: %+v", annotation, s)
 		}
 	}
+	// The names of a headless Service follow its Pods.
+	svc := registry.Services.New().(*corev1.Service)
+	svc.Namespace, svc.Name, svc.Spec.ClusterIP, svc.Spec.Selector = "default", "names", corev1.ClusterIPNone, map[string]string{"app": "names"}
+	h.apply(svc)
+	pod := registry.Pods.New().(*corev1.Pod)
+	pod.Namespace, pod.Name, pod.Labels, pod.Status.PodIP = "default", "names-0", svc.Spec.Selector, "10.1.0.5"
+	pod.Status.Conditions = []corev1.PodCondition{{
+		Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Time{Time: time.Now().Add(time.Minute)},
+	}}
+	h.apply(pod)
+	if s, _ := last(); len(s.Triggers) != 1 || len(s.Headless) != 1 {
+		t.Errorf("a Pod of a headless Service: %+v", s)
+	}
+
 	_, before := last()
 	node := registry.Nodes.New()
 	node.SetName("node-1")

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,12 +52,11 @@ func (e *portable) listenTCP(f *frontend, at ListenAddr) (listener, error) {
 }
 
 func (l *tcpListener) openSocket() error {
-	lc := listenConfig(l.at)
-	ln, err := lc.Listen(context.Background(), network("tcp", l.at), l.at.AddrPort.String())
+	ln, err := l.at.ListenTCP()
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", l.at.AddrPort, err)
 	}
-	l.ln = ln.(*net.TCPListener)
+	l.ln = ln
 	return nil
 }
 
@@ -214,7 +212,7 @@ func (l *tcpListener) serve(client *net.TCPConn) {
 // introduce tells the Backend who the client is, where the Frontend wants that.
 func (l *tcpListener) introduce(client, backend *net.TCPConn) error {
 	way := l.frontend.now.Load().ClientAddress
-	if way == "" {
+	if !way.HasHeader() {
 		return nil
 	}
 	unmapped := func(a net.Addr) netip.AddrPort {

@@ -223,6 +223,13 @@ func testRefusingBackendsAreNotSeen(t *testing.T, start starter) {
 // listener whose queue is full.
 func silent(t testing.TB) netip.AddrPort {
 	t.Helper()
+	addr, _ := asleep(t)
+	return addr
+}
+
+// asleep is silent for a Backend that can be made to accept.
+func asleep(t testing.TB) (addr netip.AddrPort, wake func()) {
+	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -238,16 +245,26 @@ func silent(t testing.TB) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port))
-	for range 8 {
+	addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(sa.(*syscall.SockaddrInet4).Port))
+	queued := 0
+	wake = func() {
+		for range queued {
+			c, _, err := syscall.Accept(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { syscall.Close(c) })
+		}
+	}
+	for ; queued < 8; queued++ {
 		c, err := net.DialTimeout("tcp4", addr.String(), 100*time.Millisecond)
 		if err != nil {
-			return addr
+			return addr, wake
 		}
 		t.Cleanup(func() { c.Close() })
 	}
 	t.Skip("SKIP: this system's accept queue does not fill")
-	return addr
+	return addr, wake
 }
 
 func TestSilentBackendsCostLittle(t *testing.T) { eachEngine(t, testSilentBackendsCostLittle) }

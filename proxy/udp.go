@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"container/list"
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -40,13 +39,12 @@ type udpListener struct {
 }
 
 func (e *portable) listenUDP(f *frontend, at ListenAddr) (listener, error) {
-	lc := listenConfig(at)
-	conn, err := lc.ListenPacket(context.Background(), network("udp", at), at.AddrPort.String())
+	conn, err := at.ListenUDP()
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at.AddrPort, err)
 	}
 	l := &udpListener{
-		engine: e, frontend: f, tally: &f.parts[0], at: at.AddrPort, conn: conn.(*net.UDPConn), done: make(chan struct{}),
+		engine: e, frontend: f, tally: &f.parts[0], at: at.AddrPort, conn: conn, done: make(chan struct{}),
 		flows: make(map[netip.AddrPort]*flow),
 	}
 	e.descriptors.add(1)

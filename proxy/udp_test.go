@@ -132,7 +132,7 @@ func testFlowsOfDrainingBackends(t *testing.T, start starter) {
 	if got, err := exchange(old, ""); got != "a" || err != nil {
 		t.Fatalf("%q, %v", got, err)
 	}
-	h.serve(vip, udp, end{a, true}, end{b, false})
+	h.serve(vip, udp, end{addr: a, draining: true}, end{addr: b})
 	if got, err := exchange(old, ""); got != "a" || err != nil {
 		t.Errorf("a flow of a backend that terminates and serves: %q, %v", got, err)
 	}
@@ -192,7 +192,7 @@ func testFlowLimits(t *testing.T, start starter) {
 			t.Fatal(err)
 		}
 	}
-	h.serve(vip, udp, end{netip.MustParseAddrPort(mute.LocalAddr().String()), false}, end{a, true})
+	h.serve(vip, udp, end{addr: netip.MustParseAddrPort(mute.LocalAddr().String())}, end{addr: a, draining: true})
 	for range 20 {
 		dialUDP(t, vip).Write([]byte("x"))
 	}
@@ -312,7 +312,7 @@ func testEqualFlowLimits(t *testing.T, start starter) {
 			t.Fatal(err)
 		}
 	}
-	h.serve(vip, udp, end{netip.MustParseAddrPort(mute.LocalAddr().String()), false}, end{a, true})
+	h.serve(vip, udp, end{addr: netip.MustParseAddrPort(mute.LocalAddr().String())}, end{addr: a, draining: true})
 	for range 20 {
 		dialUDP(t, vip).Write([]byte("x"))
 	}

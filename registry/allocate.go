@@ -15,6 +15,9 @@ type IPRange struct {
 	static uint64 // offset of the last address of the static band; 0: there is none
 }
 
+// DNSOffset is where in the service CIDR the nameserver is, by convention.
+const DNSOffset = 10
+
 // NewIPRange returns the range of prefix with the bands of KEP-3070: the
 // lowest min(max(16, size/16), 256) addresses are for people who ask for one,
 // and given to others only when the rest is full.

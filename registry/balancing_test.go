@@ -15,6 +15,7 @@ func TestBalancing(t *testing.T) {
 	annotate := func(document, annotations string) string {
 		return strings.Replace(document, "namespace: finance", "namespace: finance, annotations: {"+annotations+"}", 1)
 	}
+	notReady := func(document string) string { return strings.Replace(document, `status: "True"`, `status: "False"`, 1) }
 	affine := func(spec string) string { return strings.Replace(payment, "selector:", spec+"\n  selector:", 1) }
 	byHand := strings.Replace(payment, "selector: {app: payment}", "", 1)
 	const slice = `
@@ -44,8 +45,16 @@ subsets: [{addresses: [{ip: 127.0.0.1}], ports: [{port: 3001}]}]`
 		{"affinity changes its time", []string{affine("sessionAffinity: ClientIP\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 10}}"),
 			affine("sessionAffinity: ClientIP\n  sessionAffinityConfig: {clientIP: {timeoutSeconds: 20}}")}, "round-robin affinity=20s"},
 		{"client address", []string{annotate(payment, "usher.internal/client-address: proxy-v2")}, "round-robin client=proxy-v2"},
+		{"transparent", []string{annotate(payment, "usher.internal/client-address: transparent")}, "round-robin client=transparent"},
 		{"client address over UDP", []string{strings.Replace(annotate(payment, "usher.internal/client-address: proxy-v2"),
 			"{port: 80", "{protocol: UDP, port: 80", 1)}, "round-robin"},
+		{"removed backend", []string{annotate(payment, "usher.internal/removed-backend: close")}, "round-robin removed=close"},
+		{"removed backend as Kubernetes has it", []string{annotate(payment, "usher.internal/removed-backend: keep")}, "round-robin"},
+		{"removed backend over UDP", []string{strings.Replace(annotate(payment, "usher.internal/removed-backend: close"),
+			"{port: 80", "{protocol: UDP, port: 80", 1)}, "round-robin"},
+		{"removed backend, and one that is not ready", []string{annotate(payment, "usher.internal/removed-backend: reset"),
+			pod("a", "10.1.0.5", ""), notReady(pod("b", "10.1.0.6", ""))}, "round-robin removed=reset unused=10.1.0.6 10.1.0.5*1"},
+		{"not ready, and nobody asks", []string{payment, pod("a", "10.1.0.5", ""), notReady(pod("b", "10.1.0.6", ""))}, "round-robin 10.1.0.5*1"},
 		{"weight of a pod", []string{payment, annotate(pod("a", "10.1.0.5", ""), `usher.internal/weight: "3"`), pod("b", "10.1.0.6", "")},
 			"round-robin 10.1.0.5*3 10.1.0.6*1"},
 		{"weight of a pod changes", []string{payment, pod("a", "10.1.0.5", ""), annotate(pod("a", "10.1.0.5", ""), `usher.internal/weight: "3"`)},
@@ -71,6 +80,12 @@ subsets: [{addresses: [{ip: 127.0.0.1}], ports: [{port: 3001}]}]`
 				}
 				if f.ClientAddress != "" {
 					got = append(got, fmt.Sprintf("client=%s", f.ClientAddress))
+				}
+				if f.Removed != "" {
+					got = append(got, fmt.Sprintf("removed=%s", f.Removed))
+				}
+				for _, at := range f.Unused {
+					got = append(got, fmt.Sprintf("unused=%s", at.Addr()))
 				}
 				for _, b := range f.Backends {
 					got = append(got, fmt.Sprintf("%s*%d", b.Address.Addr(), b.Weight))
@@ -98,10 +113,17 @@ func TestValidateBalancing(t *testing.T) {
 		{"empty policy", annotated("balancer: ''", "ports: [{port: 80}]"), []string{
 			`metadata.annotations[usher.internal/balancer]: Unsupported value: "": ` + policies}},
 		{"client address", annotated("client-address: proxy-v1", "ports: [{port: 80}]"), nil},
+		{"path", annotated("path: proxy", "ports: [{port: 80}]"), nil},
+		{"path that there is not", annotated("path: detour", "ports: [{port: 80}]"), []string{
+			`metadata.annotations[usher.internal/path]: Unsupported value: "detour": supported values: "direct", "proxy"`}},
+		{"removed backend", annotated("removed-backend: close", "ports: [{port: 80}]"), nil},
+		{"removed backend as there is not", annotated("removed-backend: drain", "ports: [{port: 80}]"), []string{
+			`metadata.annotations[usher.internal/removed-backend]: Unsupported value: "drain": supported values: "close", "keep", "reset"`}},
 		{"client address that there is not", annotated("client-address: proxy-v3", "ports: [{port: 80}]"), []string{
-			`metadata.annotations[usher.internal/client-address]: Unsupported value: "proxy-v3": supported values: "proxy-v1", "proxy-v2"`}},
-		{"transparent", annotated("client-address: transparent", "ports: [{port: 80}]"), []string{
-			`metadata.annotations[usher.internal/client-address]: Invalid value: "transparent": is not available: the answers of a backend would not come back this way; use proxy-v1 or proxy-v2`}},
+			`metadata.annotations[usher.internal/client-address]: Unsupported value: "proxy-v3": supported values: "proxy-v1", "proxy-v2", "transparent"`}},
+		{"transparent", annotated("client-address: transparent", "ports: [{port: 80}]"), nil},
+		{"transparent over UDP", annotated("client-address: transparent", "ports: [{port: 80, protocol: UDP}]"), []string{
+			`metadata.annotations[usher.internal/client-address]: Invalid value: "transparent": may only be used when every port is TCP`}},
 		{"client address over UDP", annotated("client-address: proxy-v2", "ports: [{name: a, port: 80}, {name: b, port: 80, protocol: UDP}]"), []string{
 			`metadata.annotations[usher.internal/client-address]: Invalid value: "proxy-v2": may only be used when every port is TCP`}},
 	}

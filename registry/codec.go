@@ -63,6 +63,17 @@ func Decode(key Key, value []byte, revision int64) (obj Object, err error) {
 // and duplicate fields are errors, all reported at once, in the words of
 // Kubernetes' API server. A document may leave its kind out.
 func DecodeStrict(k *Kind, document []byte) (Object, error) {
+	return DecodeFunc(k, document, func(strict []error) error {
+		if len(strict) == 0 {
+			return nil
+		}
+		return runtime.NewStrictDecodingError(strict)
+	})
+}
+
+// DecodeFunc is DecodeStrict, but that judge is asked what to do about unknown
+// and duplicate fields: an error of its own ends the decoding.
+func DecodeFunc(k *Kind, document []byte, judge func(strict []error) error) (Object, error) {
 	wrong := func(err error) error {
 		return fmt.Errorf("%s in version %q cannot be handled as a %s: %w", k.Kind, k.GroupVersion(), k.Kind, err)
 	}
@@ -86,8 +97,8 @@ func DecodeStrict(k *Kind, document []byte) (Object, error) {
 	if err != nil {
 		return nil, wrong(err)
 	}
-	if len(strict) > 0 {
-		return nil, wrong(runtime.NewStrictDecodingError(strict))
+	if err := judge(strict); err != nil {
+		return nil, wrong(err)
 	}
 	obj.GetObjectKind().SetGroupVersionKind(k.GroupVersionKind)
 	return obj, nil

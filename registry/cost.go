@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"net/netip"
 	"reflect"
 	"time"
 	"unsafe"
@@ -20,7 +21,8 @@ func (c *Commit) cost() int64 {
 	for _, change := range c.Frontends {
 		if f := change.Old; f != nil {
 			// The names in it are those of its Pods.
-			n += int64(unsafe.Sizeof(*f)) + int64(cap(f.Backends)+cap(f.Draining))*int64(unsafe.Sizeof(Backend{}))
+			n += int64(unsafe.Sizeof(*f)) + int64(cap(f.Backends)+cap(f.Draining))*int64(unsafe.Sizeof(Backend{})) +
+				int64(cap(f.Unused))*int64(unsafe.Sizeof(netip.AddrPort{}))
 		}
 	}
 	return n

@@ -80,6 +80,7 @@ func defaultPod(pod *corev1.Pod) {
 	setDefault(&spec.DNSPolicy, corev1.DNSClusterFirst)
 	setNil(&spec.TerminationGracePeriodSeconds, int64(corev1.DefaultTerminationGracePeriodSeconds))
 	setNil(&spec.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
+	setNil(&spec.SecurityContext, corev1.PodSecurityContext{}) // kubectl debug does not look whether there is one
 	for _, containers := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range containers {
 			for j := range containers[i].Ports {

@@ -179,6 +179,7 @@ func (tx *transaction) portFrontends(svc *corev1.Service, port corev1.ServicePor
 		setBalancing(f, svc)
 		tx.trace.frontend(f)
 		f.Backends, f.Draining = tx.chooseBackends(endpoints[is4], isLocalOnly(svc, p.reach))
+		f.setUnused(endpoints[is4])
 		frontends = append(frontends, f)
 	}
 	return frontends

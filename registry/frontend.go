@@ -39,9 +39,15 @@ type Frontend struct {
 	// they have.
 	Draining []Backend
 
+	// Unused are the addresses of all other endpoints, such as those that are not
+	// ready. They are known where Removed asks for them.
+	Unused []netip.AddrPort
+
 	Policy        Policy
 	Affinity      time.Duration // for how long a client keeps its Backend; 0: not at all
+	Proxied       bool          // nobody may connect to the Backends without the proxy
 	ClientAddress ClientAddress // how Backends learn the client's address; "": not at all
+	Removed       Removed       // what becomes of connections to a Backend that is removed; "": they stay
 }
 
 // A Backend is one address and port that a Frontend may pick. It is
@@ -60,6 +66,13 @@ func (f *Frontend) id() string { return fmt.Sprintf("%s %d %s", f.FrontendKey, f
 // Equal reports whether f and g serve the same thing in the same way.
 func (f *Frontend) Equal(g *Frontend) bool {
 	return f.FrontendKey == g.FrontendKey && f.Reach == g.Reach && f.Service == g.Service && f.PortName == g.PortName &&
-		f.Policy == g.Policy && f.Affinity == g.Affinity && f.ClientAddress == g.ClientAddress &&
-		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining)
+		f.Policy == g.Policy && f.Affinity == g.Affinity && f.Proxied == g.Proxied && f.ClientAddress == g.ClientAddress && f.Removed == g.Removed &&
+		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining) && slices.Equal(f.Unused, g.Unused)
+}
+
+// Keeps reports whether a connection to the Backend at an address may stay: its
+// endpoint is there, used or not, or the Service does not care.
+func (f *Frontend) Keeps(at netip.AddrPort) bool {
+	is := func(b Backend) bool { return b.Address == at }
+	return f.Removed == "" || slices.ContainsFunc(f.Backends, is) || slices.ContainsFunc(f.Draining, is) || slices.Contains(f.Unused, at)
 }

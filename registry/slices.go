@@ -46,6 +46,12 @@ func IsDerived(obj Object) bool {
 	return false
 }
 
+// IsHeadlessByPods reports whether obj is an EndpointSlice that the Store derived
+// from the Pods of a headless Service.
+func IsHeadlessByPods(obj Object) bool {
+	return IsDerived(obj) && obj.GetLabels()[discoveryv1.LabelManagedBy] == managedBySelector && hasLabel(obj, labelHeadless)
+}
+
 // A slicePlan collects the endpoints that share a slice: those of one address
 // family with the same ports.
 type slicePlan struct {
@@ -181,8 +187,13 @@ func podPorts(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
 }
 
 // TargetPort returns the number of the Service port p on pod, or 0 when pod
-// has no port of the wanted name and protocol.
+// has no port of the wanted name and protocol. A process that may not have the
+// port listens on another one (AnnotationMovedPorts).
 func TargetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
+	return movedPort(pod, p.Protocol, targetPort(p, pod))
+}
+
+func targetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
 	if p.TargetPort.Type == 0 { // an integer
 		if p.TargetPort.IntVal == 0 {
 			return p.Port

@@ -3,6 +3,7 @@ package registry
 import (
 	"iter"
 	"net/netip"
+	"strings"
 
 	"github.com/hashicorp/go-memdb"
 	corev1 "k8s.io/api/core/v1"
@@ -72,7 +73,14 @@ func (s *Snapshot) HasNamespace(name string) bool {
 
 // ServiceByIP returns the Service with that ClusterIP, or nil.
 func (s *Snapshot) ServiceByIP(ip netip.Addr) *corev1.Service {
-	svc, _ := first(s.db.Txn(false), Services.Resource, byIP, ip.String()).(*corev1.Service)
+	txn := s.db.Txn(false)
+	anyPort := strings.TrimSuffix(netip.AddrPortFrom(ip, 0).String(), "0")
+	for f := range all[*Frontend](txn, frontendTable, byID+"_prefix", anyPort) {
+		if f.Reach == ByClusterIP {
+			return s.Service(f.Service.Namespace, f.Service.Name)
+		}
+	}
+	svc, _ := first(txn, Services.Resource, byIP, ip.String()).(*corev1.Service)
 	return svc
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -297,7 +298,7 @@ func TestSnapshotLookups(t *testing.T) {
 	if svc := snap.ServiceByIP(mustAddr("10.96.143.7")); svc == nil || svc.Name != "payment-service" {
 		t.Errorf("ServiceByIP: %v", svc)
 	}
-	if svc := snap.ServiceByIP(mustAddr("10.96.143.70")); svc != nil {
+	if svc := snap.ServiceByIP(mustAddr("10.96.143.70")); svc != nil { // which begins in the same way
 		t.Errorf("ServiceByIP of nobody's address: %v", svc)
 	}
 	n := 0
@@ -444,5 +445,36 @@ endpoints: [{addresses: [127.0.0.1], nodeName: desktop}, {addresses: [127.0.0.2]
 	want := map[string]string{"10.1.0.5:8080": "laptop", "127.0.0.1:3001": "desktop", "127.0.0.2:3001": ""}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("nodes (-want +got):\n%s", diff)
+	}
+}
+
+// TestServiceByIP checks that a Service is found by its ClusterIP, has it
+// Frontends or not, and nobody by an address that is its own in no such way.
+func TestServiceByIP(t *testing.T) {
+	s := NewStore()
+	s.SetLocal(Local{Addresses: []netip.Prefix{netip.MustParsePrefix("10.96.0.1/32"), netip.MustParsePrefix("192.0.2.1/32")}})
+	service := func(name, labels, spec string) string {
+		return fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %s, namespace: b, labels: {%s}}\nspec: {%s}\n---\n", name, labels, spec)
+	}
+	s.Replace(1, objects(t, 1, strings.TrimSuffix(
+		service("a", "", "clusterIP: 10.96.0.1, ports: [{port: 80}]")+
+			service("aa", "", "clusterIP: 10.96.0.10, ports: [{port: 80}]")+
+			service("both", "", "clusterIP: 10.96.0.2, clusterIPs: [10.96.0.2, 'fd00::2'], ports: [{port: 80, protocol: UDP}]")+
+			service("out", "service.kubernetes.io/service-proxy-name: other", "clusterIP: 10.96.0.3, ports: [{port: 80}]")+
+			service("sctp", "", "clusterIP: 10.96.0.4, ports: [{port: 80, protocol: SCTP}]")+
+			service("mixed", "", "clusterIP: 10.96.0.5, ports: [{name: x, port: 80, protocol: SCTP}, {name: z, port: 81}]")+
+			service("headless", "", "clusterIP: None, ports: [{port: 80}]")+
+			service("thief", "", "clusterIP: 10.96.0.6, externalIPs: [10.96.0.1, 192.0.2.1], ports: [{port: 79}]"), "\n---\n")))
+	for ip, want := range map[string]string{
+		"10.96.0.1": "a", "10.96.0.10": "aa", "10.96.0.2": "both", "fd00::2": "both", "10.96.0.3": "out",
+		"10.96.0.4": "sctp", "10.96.0.5": "mixed", "10.96.0.6": "thief", "10.96.0.7": "", "192.0.2.1": "", "fd00::20": "",
+	} {
+		got := ""
+		if svc := s.Snapshot().ServiceByIP(mustAddr(ip)); svc != nil {
+			got = svc.Name
+		}
+		if got != want {
+			t.Errorf("%s is of %q, want %q", ip, got, want)
+		}
 	}
 }

@@ -23,7 +23,7 @@ const (
 	byLabel    = "label"    // Pods: each pair of the labels
 	byService  = "service"  // EndpointSlices and Frontends: the Service they belong to
 	byNode     = "node"     // Pods: the node they are on
-	byIP       = "ip"       // Services: each ClusterIP; Pods: each podIP; EndpointSlices: the address of each endpoint
+	byIP       = "ip"       // Services without Frontends: each ClusterIP; Pods: each podIP; EndpointSlices: the address of each endpoint
 )
 
 func tables() *memdb.DBSchema {
@@ -44,7 +44,7 @@ func tables() *memdb.DBSchema {
 		ts[k.Resource].Indexes[ix.Name] = ix
 	}
 	add(Services, &memdb.IndexSchema{Name: bySelector, Indexer: one(selectorPair)})
-	add(Services, &memdb.IndexSchema{Name: byIP, Indexer: many(serviceIPs)})
+	add(Services, &memdb.IndexSchema{Name: byIP, Indexer: many(unservedIPs)})
 	add(Pods, &memdb.IndexSchema{Name: byLabel, Indexer: many(labelPairs)})
 	add(Pods, &memdb.IndexSchema{Name: byNode, Indexer: one(func(p *corev1.Pod) string { return p.Spec.NodeName })})
 	add(Pods, &memdb.IndexSchema{Name: byIP, Indexer: many(podIPs)})
@@ -106,6 +106,16 @@ func serviceIPs(s *corev1.Service) []string {
 		}
 	}
 	return ips
+}
+
+// unservedIPs returns the ClusterIPs of s when it has no Frontends, by which it
+// is found otherwise: an entry of an index is as large as half an object.
+func unservedIPs(s *corev1.Service) []string {
+	served := func(port corev1.ServicePort) bool { return notServed(s, port) == "" }
+	if slices.ContainsFunc(s.Spec.Ports, served) {
+		return nil
+	}
+	return serviceIPs(s)
 }
 
 func podIPs(p *corev1.Pod) []string {

@@ -13,7 +13,7 @@ import (
 // probes, and its addresses.
 func validatePod(pod *corev1.Pod) field.ErrorList {
 	path := field.NewPath("spec")
-	errs := validateWeight(pod)
+	errs := append(validateWeight(pod), validateMovedPorts(pod)...)
 	if len(pod.Spec.Containers) == 0 {
 		errs = append(errs, field.Required(path.Child("containers"), ""))
 	}

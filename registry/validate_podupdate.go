@@ -41,6 +41,9 @@ func validatePodUpdate(pod, old *corev1.Pod) field.ErrorList {
 	}
 	rest := *pod.Spec.DeepCopy()
 	for i := range rest.Containers {
+		if rest.Containers[i].Image == ProcessImage && old.Spec.Containers[i].Image == ProcessImage {
+			rest.Containers[i].Ports = old.Spec.Containers[i].Ports // learned from the process
+		}
 		rest.Containers[i].Image = old.Spec.Containers[i].Image
 	}
 	for i := range rest.InitContainers {

@@ -18,6 +18,9 @@ func TestUpdatePod(t *testing.T) {
 		deadline = ", activeDeadlineSeconds: 60"
 		tolerant = ", tolerations: [{key: k, operator: Exists, tolerationSeconds: 5}]"
 	)
+	process := func(more string) string {
+		return "containers: [{name: c, image: usher.internal/process, " + more + "}]"
+	}
 	tests := []struct {
 		name, old, now string
 		want           []string // the beginnings of the errors
@@ -35,6 +38,13 @@ func TestUpdatePod(t *testing.T) {
 			"spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`," +
 				"`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations)," +
 				"`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n"}},
+		{"a port of a process", process(""), process("ports: [{containerPort: 80}]"), nil},
+		{"a wrong port of a process", process(""), process("ports: [{containerPort: 0}]"), []string{
+			"spec.containers[0].ports[0].containerPort: "}},
+		{"a port of what becomes a process", one, process("ports: [{containerPort: 80}]"), []string{
+			"spec: Forbidden: pod updates may not change fields other than"}},
+		{"the command of a process", process(""), process("command: [other]"), []string{
+			"spec: Forbidden: pod updates may not change fields other than"}},
 		{"the hostname", one, one + ", hostname: h", []string{strings.Replace(more, ": ", ": Forbidden: ", 1)}},
 		{"the grace period", one, one + ", terminationGracePeriodSeconds: 5", []string{strings.Replace(more, ": ", ": Forbidden: ", 1)}},
 		{"a deadline", one, one + deadline, nil},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
@@ -38,9 +39,21 @@ type Agent struct {
 	Stdout, Stderr io.Writer
 	Prefix         bool
 
+	// PrefixOf returns what the lines of a Pod begin with under Prefix. If nil,
+	// that is the name and a bar.
+	PrefixOf func(pod string) string
+
+	// LogDir is a directory of the daemon's, where it looks for what the
+	// processes have written. If empty, that is not kept.
+	LogDir string
+
 	// Environ is what the processes find in their environment beside what it
 	// says about their Pod.
 	Environ []string
+
+	// Network returns the Network of a replica, by the address of its Pod. If nil,
+	// they see what the agent does.
+	Network func(address netip.Addr) Network
 
 	// Kill, when closed, ends the processes at once instead of asking them to.
 	Kill <-chan struct{}
@@ -51,18 +64,20 @@ type Agent struct {
 	Watchdog []string
 }
 
-// Run runs w until each of its processes has ended by itself, been stopped by
-// the deletion of its Pod, or been stopped because ctx is done. No Pod of w is
-// left then, if the daemon answers; if not, they end with their lease.
+// Run runs w until each of its processes has ended by itself and is not to be
+// started again, been stopped by the deletion of its Pod, or been stopped because
+// ctx is done. No Pod of w is left then, if the daemon answers; if not, they end
+// with their lease.
 //
-// It returns the first exit code that is not 0, where 128 is added to the
-// number of a signal that ended a process. A process that ends by the SIGTERM
-// that it was sent, or exits with 143 upon it, counts as 0.
+// Of processes that were started again only the last one counts. Run returns the
+// first exit code that is not 0, where 128 is added to the number of a signal that
+// ended a process. A process that ends by the SIGTERM that it was sent, or exits
+// with 143 upon it, counts as 0.
 func (a *Agent) Run(ctx context.Context, w Workload) (int, error) {
 	if err := w.Validate(); err != nil {
 		return 0, err
 	}
-	if err := lookCommand(w.Command[0]); err != nil {
+	if err := lookCommand(w.Command[0], w.Dir); err != nil {
 		return 0, err
 	}
 	g := &group{

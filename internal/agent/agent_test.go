@@ -148,7 +148,7 @@ func TestRunPod(t *testing.T) {
 	want.Spec = corev1.PodSpec{
 		NodeName: "laptop", RestartPolicy: corev1.RestartPolicyNever, TerminationGracePeriodSeconds: new(int64(30)),
 		Containers: []corev1.Container{{
-			Name: "payment", Image: image, Command: program("serve"), Ports: []corev1.ContainerPort{port},
+			Name: "payment", Image: registry.ProcessImage, Command: program("serve"), Ports: []corev1.ContainerPort{port},
 		}},
 	}
 	registry.SetDefaults(want)
@@ -158,7 +158,7 @@ func TestRunPod(t *testing.T) {
 			{Type: corev1.PodInitialized, Status: "True"}, {Type: corev1.PodReady, Status: "True"},
 			{Type: corev1.ContainersReady, Status: "True"}, {Type: corev1.PodScheduled, Status: "True"},
 		},
-		ContainerStatuses: []corev1.ContainerStatus{{Name: "payment", Image: image, Ready: true, Started: new(true)}},
+		ContainerStatuses: []corev1.ContainerStatus{{Name: "payment", Image: registry.ProcessImage, Ready: true, Started: new(true)}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("pod (-want +got):\n%s", diff)

@@ -158,7 +158,7 @@ func askGRPC(action *corev1.GRPCAction, at endpoint) func(context.Context, time.
 func (r *replica) runProbe(ctx context.Context, command []string, timeout time.Duration) error {
 	out := &beginning{limit: maxProbeOutput}
 	both := &lockedWriter{w: out}
-	p, err := startProcess(command, r.environ, both, both, r.watchdog)
+	p, err := startProcess(command, r.workload.Dir, r.environ, both, both, r.watchdog, r.network)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ const patient = time.Minute
 
 func endpointOf(addr net.Addr) endpoint {
 	ap := netip.MustParseAddrPort(addr.String())
-	return endpoint{ap.Addr().String(), int(ap.Port())}
+	return endpoint{host: ap.Addr().String(), port: int(ap.Port())}
 }
 
 func TestAskHTTP(t *testing.T) {

@@ -7,6 +7,9 @@
 // registry has lost it: after a restart of the daemon or a sleep of the
 // machine the same Pods come back with the same names and addresses.
 //
-// It does not restart a process that ended, and it does not keep processes
-// apart: they share the network, the files and the user of the agent.
+// A process that ended is started again if its Workload says so: in the same Pod,
+// after a pause that grows.
+//
+// It does not keep processes apart: they share the network, the files and the
+// user of the agent.
 package agent

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"syscall"
 	"time"
 )
@@ -25,6 +26,13 @@ func (r *replica) terminate(ctx context.Context, grace *int64) {
 		cancel()
 	}
 	r.say("pod/%s terminating", r.pod.Name)
+	if r.process == nil { // it would have been started again
+		close(r.gone)
+		_ = r.try(requests, r.remove)
+		r.say("pod/%s ended", r.name)
+		return
+	}
+	r.events.tell(reasonKilling, fmt.Sprintf(messageKilling, r.pod.Spec.Containers[0].Name))
 	r.process.signal(syscall.SIGTERM)
 	limit := time.NewTimer(time.Duration(*grace) * time.Second)
 	defer limit.Stop()
@@ -36,14 +44,17 @@ func (r *replica) terminate(ctx context.Context, grace *int64) {
 	}
 	r.process.signal(syscall.SIGKILL)
 	<-r.process.dead
+	close(r.gone)
 	_ = r.try(requests, r.remove)                      // what is left ends with the lease
 	if code := r.exited(ctx); code != exitTerminated { // then it did as it was told
 		r.count(code)
 	}
 }
 
-// ended removes the Pod of a process that ended by itself.
+// ended removes the Pod of a process that ended by itself, and is not started
+// again.
 func (r *replica) ended(ctx context.Context) {
+	close(r.gone)
 	requests := context.WithoutCancel(ctx)
 	err := r.try(requests, r.remove)
 	r.count(r.exited(ctx))

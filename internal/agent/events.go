@@ -28,8 +28,22 @@ const (
 	maxMessage = 1024
 )
 
+// Reasons of Events about a container, and their words, as the kubelet has them.
+const (
+	reasonStarted = "Started"
+	reasonKilling = "Killing"
+	reasonBackOff = "BackOff"
+
+	messageStarted = "Container started"
+	messageKilling = "Stopping container %s"
+	messageBackOff = "Back-off restarting failed container %s in pod %s"
+)
+
 // A note is something that is worth an Event.
-type note struct{ reason, message string }
+type note struct {
+	reason, message string
+	normal          bool // it happens once, and is not held back
+}
 
 // An eventLog writes Events about a Pod.
 type eventLog struct {
@@ -37,7 +51,7 @@ type eventLog struct {
 	about  corev1.ObjectReference
 	node   string
 	notes  chan note
-	last   note
+	last   note      // of those that may repeat
 	count  int32     // of last that have not been written
 	before time.Time // when something was written
 }
@@ -54,31 +68,54 @@ func newEventLog(api API, pod *corev1.Pod, node string) *eventLog {
 	}
 }
 
-// warn takes a note without waiting.
-func (l *eventLog) warn(reason, message string) {
-	message = strings.ToValidUTF8(message, "?")
-	if len(message) > maxMessage {
-		message = strings.ToValidUTF8(message[:maxMessage], "")
+// warn takes a note of something wrong, without waiting.
+func (l *eventLog) warn(reason, message string) { l.note(note{reason: reason, message: message}) }
+
+// tell takes a note of something that is as it should be, without waiting.
+func (l *eventLog) tell(reason, message string) {
+	l.note(note{reason: reason, message: message, normal: true})
+}
+
+func (l *eventLog) note(n note) {
+	n.message = strings.ToValidUTF8(n.message, "?")
+	if len(n.message) > maxMessage {
+		n.message = strings.ToValidUTF8(n.message[:maxMessage], "")
 	}
 	select {
-	case l.notes <- note{reason, message}:
+	case l.notes <- n:
 	default:
 	}
 }
 
-// run writes Events until ctx is done.
-func (l *eventLog) run(ctx context.Context) {
+// run writes Events until over is closed, and then those that are left, until
+// ctx is done or one cannot be written.
+func (l *eventLog) run(ctx context.Context, over <-chan struct{}) {
 	for {
 		select {
 		case n := <-l.notes:
 			l.take(ctx, n)
-		case <-ctx.Done():
+			continue
+		case <-over:
+		}
+		break
+	}
+	for {
+		select {
+		case n := <-l.notes:
+			if n.normal && l.write(ctx, n, 1) != nil {
+				return
+			}
+		default:
 			return
 		}
 	}
 }
 
 func (l *eventLog) take(ctx context.Context, n note) {
+	if n.normal {
+		_ = l.write(ctx, n, 1)
+		return
+	}
 	pause := sameEvent
 	if n != l.last {
 		pause = otherEvent
@@ -93,24 +130,27 @@ func (l *eventLog) take(ctx context.Context, n note) {
 		l.last, l.count = n, 0
 	}
 	l.count++
-	if l.write(ctx) == nil {
+	if l.write(ctx, l.last, l.count) == nil {
 		l.count, l.before = 0, time.Now()
 	}
 }
 
-// write writes the last note: the same again only counts.
-func (l *eventLog) write(ctx context.Context) error {
+// write writes a note that was taken so often: the same again only counts.
+func (l *eventLog) write(ctx context.Context, n note, count int32) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	now := metav1.Time{Time: time.Now().UTC().Truncate(time.Second)}
 	ev := registry.Events.New().(*corev1.Event)
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s", l.about.UID, l.node, l.last.reason, l.last.message))
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%s", l.about.UID, l.node, n.reason, n.message))
 	ev.Namespace, ev.Name = l.about.Namespace, l.about.Name+"."+hex.EncodeToString(sum[:8])
 	ev.InvolvedObject = l.about
-	ev.Type, ev.Reason, ev.Message = corev1.EventTypeWarning, l.last.reason, l.last.message
+	ev.Type, ev.Reason, ev.Message = corev1.EventTypeWarning, n.reason, n.message
+	if n.normal {
+		ev.Type = corev1.EventTypeNormal
+	}
 	ev.Source = corev1.EventSource{Component: "usher", Host: l.node}
 	ev.ReportingController, ev.ReportingInstance = "usher.internal/agent", l.node
-	ev.FirstTimestamp, ev.LastTimestamp, ev.Count = now, now, l.count
+	ev.FirstTimestamp, ev.LastTimestamp, ev.Count = now, now, count
 	_, err := l.api.Create(ctx, ev)
 	if !apierrors.IsAlreadyExists(err) {
 		return err
@@ -120,7 +160,7 @@ func (l *eventLog) write(ctx context.Context) error {
 		return err
 	}
 	was := obj.(*corev1.Event).DeepCopy()
-	was.Count, was.LastTimestamp = was.Count+l.count, now
+	was.Count, was.LastTimestamp = was.Count+count, now
 	_, err = l.api.Update(ctx, was)
 	return err
 }

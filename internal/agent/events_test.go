@@ -18,7 +18,7 @@ func TestEventLog(t *testing.T) {
 		api := newFakeAPI()
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-0", Namespace: "finance", UID: "u"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web"}}}}
 		l := newEventLog(api, pod, "laptop")
-		take := func(message string) { l.take(t.Context(), note{reasonUnhealthy, message}) }
+		take := func(message string) { l.take(t.Context(), note{reason: reasonUnhealthy, message: message}) }
 		for range 26 { // every second
 			take("a")
 			time.Sleep(time.Second)
@@ -43,6 +43,41 @@ func TestEventLog(t *testing.T) {
 		for _, ev := range api.events {
 			if ev.InvolvedObject.FieldPath != "spec.containers{web}" || ev.InvolvedObject.UID != "u" || ev.Type != corev1.EventTypeWarning {
 				t.Errorf("%+v", ev)
+			}
+		}
+	})
+}
+
+// What happens once is written as it comes, and what is left at the end, but
+// not for ever.
+func TestEventLogOfTheUsual(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		api := newFakeAPI()
+		l := newEventLog(api, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web-0"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "web"}}}}, "laptop")
+		over, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			l.run(t.Context(), over)
+		}()
+		l.warn(reasonUnhealthy, "a")
+		l.tell(reasonStarted, messageStarted) // at once
+		synctest.Wait()
+		close(over)
+		<-done
+		l.warn(reasonUnhealthy, "b")
+		l.tell(reasonKilling, "c")
+		l.run(t.Context(), over)
+		api.setDown(true)
+		l.tell(reasonKilling, "d")
+		l.tell(reasonKilling, "e")
+		l.run(t.Context(), over)
+		want := []string{"event web-0 x1 Unhealthy: a", "event web-0 x1 Started: Container started", "event web-0 x1 Killing: c"}
+		if diff := cmp.Diff(want, api.lines()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for _, ev := range api.events {
+			if (ev.Type == corev1.EventTypeWarning) != (ev.Reason == reasonUnhealthy) {
+				t.Errorf("%s is a %s", ev.Reason, ev.Type)
 			}
 		}
 	})

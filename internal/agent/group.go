@@ -60,14 +60,14 @@ func (g *group) start(ctx context.Context, w Workload) (err error) {
 	deadline := time.Now().Add(leaseTTL + time.Second)
 	for i := range w.Replicas {
 		pod := w.pod(i, g.NodeName)
-		r := &replica{group: g, name: pod.Name, poke: make(chan struct{}, 1)}
+		r := &replica{group: g, workload: w, name: pod.Name, poke: make(chan struct{}, 1), gone: make(chan struct{})}
 		if err := g.create(ctx, r, pod, deadline); err != nil {
 			return err
 		}
 		g.replicas = append(g.replicas, r)
 	}
 	for _, r := range g.replicas {
-		if err := r.start(ctx, w.Command); err != nil {
+		if err := r.start(ctx); err != nil {
 			return fmt.Errorf("start pod %s: %w", r.pod.Name, err)
 		}
 	}
@@ -106,7 +106,7 @@ func (g *group) serve(ctx context.Context) {
 		wg.Go(func() { r.run(ctx) })
 	}
 	for _, r := range g.replicas {
-		<-r.process.dead
+		<-r.gone
 	}
 	close(g.over)
 	wg.Wait()
@@ -119,6 +119,7 @@ func (g *group) abort() {
 			r.process.signal(syscall.SIGKILL)
 			<-r.process.dead
 		}
+		r.closeLog()
 	}
 }
 
@@ -208,5 +209,8 @@ func (g *group) output(pod string) (stdout, stderr io.Writer) {
 		return g.Stdout, g.Stderr
 	}
 	prefix := pod + " | "
+	if g.PrefixOf != nil {
+		prefix = g.PrefixOf(pod)
+	}
 	return &lineWriter{w: g.stdout, prefix: prefix}, &lineWriter{w: g.stderr, prefix: prefix}
 }

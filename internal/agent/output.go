@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"usher/internal/podlog"
 )
 
 // maxLine bounds what is kept of a line whose end has not come yet, in bytes.
@@ -50,7 +52,7 @@ func newOutput(w io.Writer) (*output, *os.File, error) {
 // been read.
 func (o *output) pass(dead <-chan struct{}) {
 	defer o.r.Close() // the process need not write what nobody can have
-	if w, ok := o.w.(*lineWriter); ok {
+	if w, ok := o.w.(interface{ flush() error }); ok {
 		defer w.flush() // a reader that has gone is not the agent's to report
 	}
 	buf := make([]byte, 32<<10)
@@ -79,6 +81,27 @@ func (o *output) pass(dead <-chan struct{}) {
 
 // hurry gives the next piece of a dead process's output its time to come.
 func (o *output) hurry() { _ = o.r.SetReadDeadline(time.Now().Add(outputDelay)) }
+
+// A loggedWriter keeps what it passes on. What is not read is kept all the
+// same.
+type loggedWriter struct {
+	io.Writer
+
+	log *podlog.Stream
+}
+
+func (l *loggedWriter) Write(p []byte) (int, error) {
+	l.log.Write(p)
+	return l.Writer.Write(p)
+}
+
+func (l *loggedWriter) flush() error {
+	l.log.Flush()
+	if w, ok := l.Writer.(*lineWriter); ok {
+		return w.flush()
+	}
+	return nil
+}
 
 // A lineWriter passes on whole lines, each behind a prefix and in one Write. It
 // has one writer.

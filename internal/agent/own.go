@@ -73,7 +73,7 @@ func (p *probe) claim(target netip.AddrPort) *claim {
 // answers is taken for the replica, unless somebody did from the start.
 func (p *probe) own(target netip.AddrPort) bool {
 	c := p.claim(target)
-	s, err := p.sockets(target)
+	s, err := p.sockets(p.real(target))
 	if err != nil || len(s.inodes) == 0 {
 		return !c.taken
 	}

@@ -1,101 +1,55 @@
 package agent
 
 import (
-	"bufio"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"usher/internal/procnet"
 )
+
+// root is where the kernel's tables are.
+var root = os.DirFS("/")
 
 // whoListens returns the TCP sockets that answer at addr. As in the kernel,
 // those that are bound to it come before those that are bound to nothing.
 func whoListens(addr netip.AddrPort) (listening, error) {
 	exact, any := listening{exact: true}, listening{}
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		f, err := os.Open(table)
-		if errors.Is(err, fs.ErrNotExist) && table != "/proc/net/tcp" {
-			continue // a kernel without IPv6
+	err := procnet.EachListener(root, "tcp", func(s procnet.Socket) {
+		switch {
+		case s.Local == addr:
+			exact.inodes = append(exact.inodes, s.Inode)
+		case s.Local.Port() == addr.Port() && s.Local.Addr().IsUnspecified():
+			any.inodes = append(any.inodes, s.Inode)
 		}
-		if err != nil {
-			return listening{}, err
-		}
-		err = readListeners(f, func(local netip.AddrPort, inode uint64) {
-			switch {
-			case local == addr:
-				exact.inodes = append(exact.inodes, inode)
-			case local.Port() == addr.Port() && local.Addr().IsUnspecified():
-				any.inodes = append(any.inodes, inode)
-			}
-		})
-		f.Close()
-		if err != nil {
-			return listening{}, fmt.Errorf("read %s: %w", table, err)
-		}
-	}
-	if len(exact.inodes) > 0 {
-		return exact, nil
+	})
+	if err != nil || len(exact.inodes) > 0 {
+		return exact, err
 	}
 	return any, nil
 }
 
-// readListeners reads a table of TCP sockets. Those that listen come first, so
-// that the connections of a busy machine cost nothing.
-func readListeners(r io.Reader, each func(local netip.AddrPort, inode uint64)) error {
-	const (
-		local, state, inode = 1, 3, 9 // fields
-		listen              = "0A"
-	)
-	lines := bufio.NewScanner(r)
-	lines.Scan() // the heading
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) <= inode {
-			return fmt.Errorf("%q is no socket", lines.Text())
-		}
-		if fields[state] != listen {
-			break
-		}
-		addr, err := parseSocketAddress(fields[local])
+// listensAt returns the ports of an address at which somebody listens or, in
+// UDP, receives from anybody.
+func listensAt(addr netip.Addr) (tcp, udp []uint16, err error) {
+	for table, ports := range map[string]*[]uint16{"tcp": &tcp, "udp": &udp} {
+		err := procnet.EachListener(root, table, func(s procnet.Socket) {
+			if s.Local.Addr() == addr {
+				*ports = append(*ports, s.Local.Port())
+			}
+		})
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		n, err := strconv.ParseUint(fields[inode], 10, 64)
-		if err != nil {
-			return err
-		}
-		each(addr, n)
+		slices.Sort(*ports)
+		*ports = slices.Compact(*ports) // SO_REUSEPORT
 	}
-	return lines.Err()
-}
-
-// parseSocketAddress reads an address of such a table: words of 32 bits in the
-// machine's order, and the port.
-func parseSocketAddress(s string) (netip.AddrPort, error) {
-	words, port, _ := strings.Cut(s, ":")
-	n, err := strconv.ParseUint(port, 16, 16)
-	if err != nil {
-		return netip.AddrPort{}, err
-	}
-	var raw []byte
-	for word := range slices.Chunk([]byte(words), 8) {
-		w, err := strconv.ParseUint(string(word), 16, 32)
-		if err != nil {
-			return netip.AddrPort{}, err
-		}
-		raw = binary.NativeEndian.AppendUint32(raw, uint32(w))
-	}
-	addr, ok := netip.AddrFromSlice(raw)
-	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("%q is no address", s)
-	}
-	return netip.AddrPortFrom(addr.Unmap(), uint16(n)), nil
+	return tcp, udp, nil
 }
 
 // hasSocket reports whether one of the sockets is open in a process of leader's

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,36 +57,39 @@ func TestRunListensEverywhere(t *testing.T) {
 	}
 }
 
-func TestReadListeners(t *testing.T) {
-	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
-   0: %s:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 23451 1 0000000000000000 100 0 0 10 0
-   1: %s:0050 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 23452 1 0000000000000000 100 0 0 10 0
-`
-	tests := map[string]struct {
-		address string
-		want    string
-	}{
-		"IPv4":             {"0A01F47F", "127.244.1.10:8080"},
-		"every address":    {"00000000", "0.0.0.0:8080"},
-		"IPv6":             {"00000000000000000000000001000000", "[::1]:8080"},
-		"every address, 6": {"00000000000000000000000000000000", "[::]:8080"},
-		"mapped":           {"0000000000000000FFFF00000A01F47F", "127.244.1.10:8080"},
-		"nonsense":         {"0A01F47F0A", ""},
-		"no address":       {"0A01F47X", ""},
+// TestListensAt finds the sockets of an address that have no peer.
+func TestListensAt(t *testing.T) {
+	const addr = "127.244.250.1"
+	l, err := net.Listen("tcp4", addr+":0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			var got []string
-			err := readListeners(strings.NewReader(fmt.Sprintf(table, tt.address, tt.address)), func(local netip.AddrPort, inode uint64) {
-				got = append(got, fmt.Sprint(local, " ", inode))
-			})
-			var want []string
-			if tt.want != "" {
-				want = []string{tt.want + " 23451"}
-			}
-			if diff := cmp.Diff(want, got); diff != "" || (err != nil) != (tt.want == "") {
-				t.Errorf("error %v (-want +got):\n%s", err, diff)
-			}
-		})
+	defer l.Close()
+	mapped, err := net.Listen("tcp", "[::ffff:"+addr+"]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mapped.Close()
+	c, err := net.ListenPacket("udp4", addr+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	client, err := net.Dial("udp4", c.LocalAddr().String()) // from the same address
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	elsewhere, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	port := func(a net.Addr) uint16 { return netip.MustParseAddrPort(a.String()).Port() }
+	wantTCP := []uint16{port(l.Addr()), port(mapped.Addr())}
+	slices.Sort(wantTCP)
+	tcp, udp, err := listensAt(netip.MustParseAddr(addr))
+	if err != nil || !slices.Equal(tcp, wantTCP) || !slices.Equal(udp, []uint16{port(c.LocalAddr())}) {
+		t.Errorf("got TCP %v and UDP %v, %v; want %v and %v", tcp, udp, err, wantTCP, port(c.LocalAddr()))
 	}
 }

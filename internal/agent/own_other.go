@@ -12,3 +12,6 @@ func whoListens(netip.AddrPort) (listening, error) { return listening{}, errors.
 
 // hasSocket cannot be known either.
 func hasSocket(int, []uint64) (has, known bool) { return false, false }
+
+// listensAt cannot be known either.
+func listensAt(netip.Addr) (tcp, udp []uint16, err error) { return nil, nil, errors.ErrUnsupported }

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +26,14 @@ const (
 
 // A probe finds out whether a process is ready: whether it accepts connections
 // on each of its TCP ports, itself. One without TCP ports is ready at once, as
-// UDP has nothing to ask.
+// UDP has nothing to ask. Where the ports are learned it is ready as soon as it
+// listens, or has not done so for a while: it may never.
 type probe struct {
 	targets []netip.AddrPort
+	network Network                                // of the process; nil: that of the agent
+	learn   func() ([]corev1.ContainerPort, error) // nil: targets are what they are
+	found   atomic.Pointer[[]corev1.ContainerPort] // what was learned last; nil: nothing ever
+	address netip.Addr                             // of the Pod
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	sockets func(netip.AddrPort) (listening, error)
 	owns    func(inodes []uint64) (owned, known bool) // whether the replica has one of the sockets
@@ -36,18 +43,34 @@ type probe struct {
 }
 
 // newProbe returns the probe of the process of pod.
-func newProbe(pod *corev1.Pod) (*probe, error) {
+func newProbe(pod *corev1.Pod, network Network) (*probe, error) {
 	addr, err := netip.ParseAddr(pod.Status.PodIP)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of pod %s: %w", pod.Name, err)
 	}
-	p := &probe{dial: new(net.Dialer).DialContext, sockets: whoListens}
-	for _, port := range pod.Spec.Containers[0].Ports {
+	p := &probe{dial: new(net.Dialer).DialContext, sockets: whoListens, network: network, address: addr}
+	ports := pod.Spec.Containers[0].Ports
+	if len(ports) == 0 && network != nil {
+		p.learn = func() ([]corev1.ContainerPort, error) { return learned(network, addr) }
+	}
+	p.targets = tcpTargets(addr, ports)
+	return p, nil
+}
+
+// tcpTargets returns the TCP ports at an address.
+func tcpTargets(addr netip.Addr, ports []corev1.ContainerPort) []netip.AddrPort {
+	var targets []netip.AddrPort
+	for _, port := range ports {
 		if port.Protocol == corev1.ProtocolTCP {
-			p.targets = append(p.targets, netip.AddrPortFrom(addr, uint16(port.ContainerPort)))
+			targets = append(targets, netip.AddrPortFrom(addr, uint16(port.ContainerPort)))
 		}
 	}
-	return p, nil
+	return targets
+}
+
+// real returns where the process listens that has named target.
+func (p *probe) real(target netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(target.Addr(), given(p.network, corev1.ProtocolTCP, target.Port()))
 }
 
 // run checks until ctx is done. It calls report with nil when the process
@@ -57,13 +80,16 @@ func (p *probe) run(ctx context.Context, report func(error)) {
 	start := time.Now()
 	ready, failures := false, 0
 	for {
-		err := p.check(ctx)
+		news, err := p.relearn(time.Since(start))
+		if err == nil {
+			err = p.check(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			failures = 0
-			if !ready {
+			if !ready || news {
 				ready = true
 				report(nil)
 			}
@@ -73,7 +99,7 @@ func (p *probe) run(ctx context.Context, report func(error)) {
 				report(err)
 			}
 		}
-		if len(p.targets) == 0 {
+		if len(p.targets) == 0 && p.learn == nil {
 			return
 		}
 		wait := probePeriod
@@ -88,12 +114,41 @@ func (p *probe) run(ctx context.Context, report func(error)) {
 	}
 }
 
+// listensBy is when a process that listens nowhere is taken for one that never
+// will.
+const listensBy = 10 * time.Second
+
+// errSilent says that a process listens nowhere.
+var errSilent = errors.New("it listens nowhere")
+
+// relearn finds out where the process listens, if that is to be learned, and
+// reports whether it is news. age is that of the process.
+func (p *probe) relearn(age time.Duration) (news bool, err error) {
+	if p.learn == nil {
+		return false, nil
+	}
+	ports, err := p.learn()
+	if err != nil {
+		return false, err
+	}
+	before := p.found.Load()
+	switch {
+	case len(ports) == 0 && (before != nil || age < listensBy):
+		return false, errSilent
+	case len(ports) == 0, before != nil && slices.Equal(*before, ports):
+		return false, nil
+	}
+	p.targets = tcpTargets(p.address, ports)
+	p.found.Store(&ports)
+	return true, nil
+}
+
 // check connects once to every target and returns the first failure.
 func (p *probe) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	for _, target := range p.targets {
-		conn, err := p.dial(ctx, "tcp", target.String())
+		conn, err := p.dial(ctx, "tcp", p.real(target).String())
 		if err != nil {
 			p.claim(target).taken = false
 			p.foreign.Store(nil)

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // turn is a report of a probe: when, after its start, and whether ready.
@@ -85,6 +87,70 @@ func TestProbeRun(t *testing.T) {
 				}
 				if checks != tt.checks {
 					t.Errorf("%d checks, want %d", checks, tt.checks)
+				}
+			})
+		})
+	}
+}
+
+// TestProbeLearns finds out at which ports a process listens, and has it ready
+// by that.
+func TestProbeLearns(t *testing.T) {
+	tests := map[string]struct {
+		listens func(at time.Duration) []int32
+		want    []turn
+	}{
+		"listens after a while": {
+			listens: func(at time.Duration) []int32 { return []int32{80}[:min(1, at/(2*time.Second))] },
+			want:    []turn{{2 * time.Second, true}},
+		},
+		"never listens": {
+			listens: func(time.Duration) []int32 { return nil },
+			want:    []turn{{10 * time.Second, true}},
+		},
+		"listens late": {
+			listens: func(at time.Duration) []int32 { return []int32{80}[:min(1, at/(20*time.Second))] },
+			want:    []turn{{10 * time.Second, true}, {20 * time.Second, true}},
+		},
+		"listens at more and more": {
+			listens: func(at time.Duration) []int32 { return []int32{80, 81}[:1+min(1, at/(20*time.Second))] },
+			want:    []turn{{0, true}, {20 * time.Second, true}},
+		},
+		"ceases to": {
+			listens: func(at time.Duration) []int32 { return []int32{80}[:1-min(1, at/(20*time.Second))] },
+			want:    []turn{{0, true}, {22 * time.Second, false}},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				dialled := make(map[string]bool)
+				p := &probe{
+					address: netip.MustParseAddr("127.244.0.1"), sockets: unknown,
+					dial: func(_ context.Context, _, address string) (net.Conn, error) {
+						dialled[address] = true
+						conn, _ := net.Pipe()
+						return conn, nil
+					},
+					learn: func() (ports []corev1.ContainerPort, err error) {
+						for _, number := range tt.listens(time.Since(start)) {
+							ports = append(ports, corev1.ContainerPort{ContainerPort: number, Protocol: corev1.ProtocolTCP})
+						}
+						return ports, nil
+					},
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				var got []turn
+				p.run(ctx, func(err error) { got = append(got, turn{time.Since(start), err == nil}) })
+				if diff := cmp.Diff(tt.want, got); diff != "" {
+					t.Error(diff)
+				}
+				for _, number := range tt.listens(30 * time.Second) {
+					if address := fmt.Sprintf("127.244.0.1:%d", number); !dialled[address] {
+						t.Errorf("%s was not tried", address)
+					}
 				}
 			})
 		})

@@ -59,13 +59,13 @@ func newProber(pod *corev1.Pod, own *probe, run func(context.Context, []string, 
 		}
 		return p, nil
 	case spec.HTTPGet != nil:
-		at, err = probeEndpoint(pod, spec.HTTPGet.Host, spec.HTTPGet.Port)
+		at, err = probeEndpoint(pod, own, spec.HTTPGet.Host, spec.HTTPGet.Port)
 		p.ask = askHTTP(spec.HTTPGet, at)
 	case spec.TCPSocket != nil:
-		at, err = probeEndpoint(pod, spec.TCPSocket.Host, spec.TCPSocket.Port)
+		at, err = probeEndpoint(pod, own, spec.TCPSocket.Host, spec.TCPSocket.Port)
 		p.ask = askTCP(at)
 	default:
-		at, err = probeEndpoint(pod, "", intstr.FromInt32(spec.GRPC.Port))
+		at, err = probeEndpoint(pod, own, "", intstr.FromInt32(spec.GRPC.Port))
 		p.ask = askGRPC(spec.GRPC, at)
 	}
 	if target, ok := at.target(pod); ok {
@@ -76,11 +76,14 @@ func newProber(pod *corev1.Pod, own *probe, run func(context.Context, []string, 
 
 // An endpoint is what a probe connects to.
 type endpoint struct {
-	host string
-	port int
+	host    string
+	port    int
+	network Network // of the process, if that is where it connects to
 }
 
-func (e endpoint) String() string { return net.JoinHostPort(e.host, strconv.Itoa(e.port)) }
+func (e endpoint) String() string {
+	return net.JoinHostPort(e.host, strconv.Itoa(int(given(e.network, corev1.ProtocolTCP, uint16(e.port)))))
+}
 
 // target returns the address of e, if that is the Pod's own.
 func (e endpoint) target(pod *corev1.Pod) (netip.AddrPort, bool) {
@@ -89,7 +92,7 @@ func (e endpoint) target(pod *corev1.Pod) (netip.AddrPort, bool) {
 }
 
 // probeEndpoint returns what a probe of pod connects to.
-func probeEndpoint(pod *corev1.Pod, host string, port intstr.IntOrString) (endpoint, error) {
+func probeEndpoint(pod *corev1.Pod, own *probe, host string, port intstr.IntOrString) (endpoint, error) {
 	number := registry.ProbePort(port, &pod.Spec.Containers[0])
 	if number == 0 {
 		return endpoint{}, fmt.Errorf("readiness probe: port %q not found", port.String())
@@ -97,7 +100,11 @@ func probeEndpoint(pod *corev1.Pod, host string, port intstr.IntOrString) (endpo
 	if host == "" {
 		host = pod.Status.PodIP
 	}
-	return endpoint{host, int(number)}, nil
+	at := endpoint{host: host, port: int(number)}
+	if host == pod.Status.PodIP {
+		at.network = own.network
+	}
+	return at, nil
 }
 
 // ownOnly refuses the answer of another server at a Pod's address.

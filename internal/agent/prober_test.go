@@ -140,11 +140,11 @@ func TestNewProber(t *testing.T) {
 		Status: corev1.PodStatus{PodIP: "127.244.0.1"},
 	}
 	for name, want := range map[string]string{"http": "127.244.0.1:8080", "admin": "127.244.0.1:8081"} {
-		if at, err := probeEndpoint(pod, "", intstr.FromString(name)); err != nil || at.String() != want {
+		if at, err := probeEndpoint(pod, new(probe), "", intstr.FromString(name)); err != nil || at.String() != want {
 			t.Errorf("port %s is %v, %v, want %s", name, at, err, want)
 		}
 	}
-	if at, err := probeEndpoint(pod, "localhost", intstr.FromInt32(1)); err != nil || at.String() != "localhost:1" {
+	if at, err := probeEndpoint(pod, new(probe), "localhost", intstr.FromInt32(1)); err != nil || at.String() != "localhost:1" {
 		t.Errorf("%v, %v, want localhost:1", at, err)
 	}
 	pod.Spec.Containers[0].ReadinessProbe = &corev1.Probe{ProbeHandler: corev1.ProbeHandler{TCPSocket: &corev1.TCPSocketAction{Port: intstr.FromString("none")}}}

@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -17,6 +19,7 @@ import (
 // Whatever it started and left behind ends with it.
 type process struct {
 	cmd      *exec.Cmd
+	network  Network // nil: that of the agent
 	outputs  []*output
 	watchdog *watchdog
 	dead     chan struct{} // closed once it has ended, whoever reads its output
@@ -26,14 +29,15 @@ type process struct {
 	ended bool // guarded by mu; the id of the group is no longer ours
 }
 
-// startProcess starts command with its output going to stdout and stderr, which
-// are flushed at its end. It reads nothing: its standard input is empty.
-func startProcess(command, env []string, stdout, stderr io.Writer, watchdog *watchdog) (*process, error) {
+// startProcess starts command in dir, or in the agent's directory if that is
+// empty, with its output going to stdout and stderr, which are flushed at its
+// end. It reads nothing: its standard input is empty.
+func startProcess(command []string, dir string, env []string, stdout, stderr io.Writer, watchdog *watchdog, network Network) (*process, error) {
 	p := &process{
-		cmd: exec.Command(command[0], command[1:]...), watchdog: watchdog,
+		cmd: exec.Command(command[0], command[1:]...), network: network, watchdog: watchdog,
 		dead: make(chan struct{}), drained: make(chan struct{}),
 	}
-	p.cmd.Env = env
+	p.cmd.Dir, p.cmd.Env = dir, env
 	p.cmd.SysProcAttr = processAttributes()
 	started := make(chan error)
 	go p.run(stdout, stderr, started)
@@ -46,7 +50,9 @@ func (p *process) run(stdout, stderr io.Writer, started chan<- error) {
 	// On Linux the program dies with the thread that started it: the thread
 	// must not end before.
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	if p.network == nil {
+		defer runtime.UnlockOSThread()
+	}
 	err := p.start(stdout, stderr)
 	started <- err
 	if err != nil {
@@ -83,6 +89,11 @@ func (p *process) start(stdout, stderr io.Writer) error {
 	}
 	if err == nil {
 		p.cmd.Stdout, p.cmd.Stderr = passed[0], passed[1]
+		if p.network != nil {
+			err = p.network.Enter()
+		}
+	}
+	if err == nil {
 		err = p.cmd.Start()
 	}
 	if err == nil {
@@ -125,10 +136,24 @@ func (p *process) status() (code int, sig syscall.Signal) {
 	return state.ExitCode(), 0
 }
 
-// lookCommand looks for the program of a command, so that a slip in its name
-// is found before anything has been created.
-func lookCommand(name string) error {
-	_, err := exec.LookPath(name)
+// lookCommand looks for the program of a command that is to run in dir, so that
+// a slip in its name is found before anything has been created.
+func lookCommand(name, dir string) error {
+	if dir != "" {
+		if info, err := os.Stat(dir); err != nil {
+			return err
+		} else if !info.IsDir() {
+			return fmt.Errorf("%s is not a directory", dir)
+		}
+	}
+	path := name
+	if strings.ContainsRune(name, '/') && !filepath.IsAbs(name) {
+		path = filepath.Join(dir, name)
+		if !strings.ContainsRune(path, '/') { // Join has cleaned "./" away
+			path = name
+		}
+	}
+	_, err := exec.LookPath(path)
 	switch {
 	case errors.Is(err, exec.ErrDot):
 		return fmt.Errorf("%s is in the current directory only: write ./%s", name, name)

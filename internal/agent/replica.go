@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"usher/internal/podlog"
 	"usher/registry"
 )
 
@@ -32,20 +31,27 @@ const (
 	silentFor = 5 * time.Second
 )
 
-// A replica is one process and its Pod.
+// A replica is one Pod and its process, or one process after the other.
 type replica struct {
 	*group
-	name string        // of the Pod
-	poke chan struct{} // capacity 1: something may have happened to the Pod
+	workload Workload
+	name     string        // of the Pod
+	poke     chan struct{} // capacity 1: something may have happened to the Pod
+	gone     chan struct{} // closed once the last process has ended
 
-	pod     *corev1.Pod      // as the API returned it last
-	status  corev1.PodStatus // what the Pod's status is to be
-	renewed <-chan struct{}  // closed when the Pod needs another lease
+	pod     *corev1.Pod            // as the API returned it last
+	status  corev1.PodStatus       // what the Pod's status is to be
+	renewed <-chan struct{}        // closed when the Pod needs another lease
+	network Network                // nil: that of the agent
+	ports   []corev1.ContainerPort // that were learned; nil: none were
 	check   *probe
 	prober  *prober // nil when the Pod has no readinessProbe
 	events  *eventLog
-	environ []string // of the process
-	process *process
+	environ []string       // of the process
+	log     *podlog.Writer // nil: it is not kept
+	process *process       // nil between two of them
+	began   time.Time      // the process
+	backOff backOff
 	news    string // to be said once the status is written
 	told    string // the last error that was said
 }
@@ -80,103 +86,6 @@ func (r *replica) create(ctx context.Context, pod *corev1.Pod) error {
 	}
 	r.pod, r.renewed = obj.(*corev1.Pod), changed
 	return nil
-}
-
-// start starts the process at the address of its Pod.
-func (r *replica) start(ctx context.Context, command []string) (err error) {
-	if r.check, err = newProbe(r.pod); err != nil {
-		return err
-	}
-	if r.prober, err = newProber(r.pod, r.check, r.runProbe); err != nil {
-		return err
-	}
-	r.events = newEventLog(r.API, r.pod, r.NodeName)
-	if r.prober != nil {
-		r.prober.slots, r.prober.tell = r.slots, r.events.warn
-	}
-	for _, target := range r.check.before(ctx) {
-		r.say("pod/%s: %v", r.name, foreignError{target})
-	}
-	r.status = newStatus(r.pod)
-	stdout, stderr := r.output(r.name)
-	r.environ = slices.Concat(r.Environ, environment(r.pod))
-	if r.process, err = startProcess(command, r.environ, stdout, stderr, r.watchdog); err != nil {
-		r.process = nil
-		return err
-	}
-	leader := r.process.cmd.Process.Pid
-	r.check.owns = func(inodes []uint64) (bool, bool) { return hasSocket(leader, inodes) }
-	setStarted(&r.status, time.Now())
-	return nil
-}
-
-// run keeps the Pod true to its process until the process has ended: by
-// itself, because ctx is done, or because somebody deleted the Pod. Then it
-// removes the Pod.
-func (r *replica) run(ctx context.Context) {
-	ctx, stop := context.WithCancel(ctx)
-	turns := make(chan error)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		r.watchReadiness(ctx, func(err error) {
-			select {
-			case turns <- err:
-			case <-ctx.Done():
-			}
-		})
-	})
-	wg.Go(func() { r.events.run(ctx) })
-	defer wg.Wait()
-	defer stop()
-	r.serve(ctx, turns)
-}
-
-// watchReadiness reports how the process turns, by the Pod's readinessProbe or,
-// without one, by whether it listens.
-func (r *replica) watchReadiness(ctx context.Context, report func(error)) {
-	if r.prober != nil {
-		r.prober.run(ctx, report)
-		return
-	}
-	r.check.run(ctx, report)
-}
-
-// serve is run's loop: whatever happens, it compares what is with what should
-// be, so that nothing depends on every event being seen.
-func (r *replica) serve(ctx context.Context, turns <-chan error) {
-	silent := time.NewTimer(silentFor)
-	defer silent.Stop()
-	retry := time.NewTimer(0) // writes the status for the first time
-	defer retry.Stop()
-	for {
-		select {
-		case <-r.process.dead:
-			r.ended(ctx)
-			return
-		case <-ctx.Done():
-			r.terminate(ctx, nil)
-			return
-		case <-silent.C:
-			r.sayWhereToListen()
-			continue
-		case err := <-turns:
-			silent.Stop()
-			r.turn(err)
-		case <-r.poke:
-		case <-r.renewed:
-			r.renewed = nil // until the Pod is under the new one
-		case <-retry.C:
-		}
-		err := r.reconcile(ctx)
-		if deleted, ok := errors.AsType[*deletedError](err); ok {
-			r.terminate(ctx, deleted.grace)
-			return
-		}
-		r.complain(err)
-		if err != nil {
-			retry.Reset(retryPeriod)
-		}
-	}
 }
 
 // deletedError says that somebody deleted the Pod.
@@ -222,10 +131,21 @@ func (r *replica) update(ctx context.Context, pod *corev1.Pod) error {
 		}
 		return r.recreate(ctx)
 	}
+	pod = pod.DeepCopy()
+	if r.describe(pod) {
+		obj, err := r.API.Update(ctx, pod)
+		if apierrors.IsConflict(err) { // somebody else was faster: look again
+			return r.reconcile(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		pod = obj.(*corev1.Pod)
+	}
 	if apiequality.Semantic.DeepEqual(pod.Status, r.status) {
+		r.pod = pod
 		return nil
 	}
-	pod = pod.DeepCopy()
 	pod.ResourceVersion = "" // the status is the agent's alone
 	pod.Status = *r.status.DeepCopy()
 	obj, err := r.API.UpdateStatus(ctx, pod)
@@ -278,7 +198,12 @@ func (r *replica) delete(ctx context.Context, grace int64) error {
 
 // turn notes that the process has turned ready, or not ready because of err.
 func (r *replica) turn(err error) {
+	was := r.status.ContainerStatuses[0].Ready
 	setReady(&r.status, err == nil, time.Now())
+	r.listens()
+	if was && err == nil {
+		return // it listens at other ports than before
+	}
 	r.news = fmt.Sprintf("ready (%s)", r.address())
 	if err != nil {
 		r.news = fmt.Sprintf("not ready: %v", err)
@@ -291,11 +216,15 @@ func (r *replica) turn(err error) {
 // address returns where the process listens, for people: its first port stands
 // for all of them.
 func (r *replica) address() string {
-	ports := r.pod.Spec.Containers[0].Ports
+	ports := r.ports
+	if ports == nil {
+		ports = r.pod.Spec.Containers[0].Ports
+	}
 	if len(ports) == 0 {
 		return r.pod.Status.PodIP
 	}
-	return net.JoinHostPort(r.pod.Status.PodIP, strconv.Itoa(int(ports[0].ContainerPort)))
+	number := given(r.network, ports[0].Protocol, uint16(ports[0].ContainerPort))
+	return net.JoinHostPort(r.pod.Status.PodIP, strconv.Itoa(int(number)))
 }
 
 // sayWhereToListen helps with a program that does not look at HOST and PORT.
@@ -308,6 +237,10 @@ func (r *replica) sayWhereToListen() {
 	}
 	if foreign := r.check.foreign.Load(); foreign != nil {
 		r.say("pod/%s not ready: %v; the program finds its address in $HOST and $PORT", r.name, foreign)
+		return
+	}
+	if r.network != nil {
+		r.say("pod/%s not ready: nothing listens on %s yet", r.name, r.address())
 		return
 	}
 	r.say("pod/%s not ready: nothing listens on %s yet; the program finds its address in $HOST and $PORT", r.name, r.address())

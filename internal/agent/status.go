@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
 )
 
 // newStatus returns the status of a Pod whose process is about to start at the
@@ -17,7 +19,7 @@ func newStatus(pod *corev1.Pod) corev1.PodStatus {
 		PodIPs: []corev1.PodIP{{IP: pod.Status.PodIP}},
 		ContainerStatuses: []corev1.ContainerStatus{{
 			Name:    pod.Spec.Containers[0].Name,
-			Image:   image,
+			Image:   registry.ProcessImage,
 			Started: new(false),
 			State:   corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}},
 		}},
@@ -38,7 +40,30 @@ func setStarted(status *corev1.PodStatus, at time.Time) {
 	status.Phase = corev1.PodRunning
 	c := &status.ContainerStatuses[0]
 	c.Started = new(true)
+	keepTermination(c)
 	c.State = corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: metav1.NewTime(at).Rfc3339Copy()}}
+}
+
+// setTerminated notes how the process ended.
+func setTerminated(status *corev1.PodStatus, how corev1.ContainerStateTerminated) {
+	c := &status.ContainerStatuses[0]
+	c.Started = new(false)
+	c.State = corev1.ContainerState{Terminated: &how}
+	setReady(status, false, how.FinishedAt.Time)
+}
+
+// setBackingOff notes that the next process has to wait.
+func setBackingOff(status *corev1.PodStatus, message string) {
+	c := &status.ContainerStatuses[0]
+	keepTermination(c)
+	c.State = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "CrashLoopBackOff", Message: message}}
+}
+
+// keepTermination keeps how the process before ended.
+func keepTermination(c *corev1.ContainerStatus) {
+	if c.State.Terminated != nil {
+		c.LastTerminationState = c.State
+	}
 }
 
 // setReady notes whether the process is ready for connections.

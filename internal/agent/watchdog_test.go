@@ -62,7 +62,7 @@ func TestWatchdog(t *testing.T) {
 	var ps []*process
 	for range 2 {
 		var out writes
-		p, err := startProcess(program("stubborn"), nil, &out, &out, dog)
+		p, err := startProcess(program("stubborn"), "", nil, &out, &out, dog, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,13 +18,8 @@ import (
 	"usher/registry"
 )
 
-const (
-	// image stands where a container has its image: there is none.
-	image = "usher.internal/process"
-
-	// maxReplicas keeps a slip of the finger from taking the machine down.
-	maxReplicas = 1000
-)
+// maxReplicas keeps a slip of the finger from taking the machine down.
+const maxReplicas = 1000
 
 // A Workload is what to run: a number of processes of the same command, each
 // of them one Pod.
@@ -34,6 +30,11 @@ type Workload struct {
 	Ports     []corev1.ContainerPort
 	Replicas  int
 	Command   []string // the program and its arguments
+	Dir       string   // where it runs; if empty, where the agent does
+
+	// Restart says which processes that ended by themselves are started again.
+	// If empty, none.
+	Restart corev1.RestartPolicy
 
 	// Readiness says when a Pod is ready. If nil, it is while its process
 	// accepts connections on its TCP ports.
@@ -64,6 +65,9 @@ func (w Workload) Validate() error {
 	}
 	if len(w.Command) == 0 {
 		errs = append(errs, field.Required(field.NewPath("command"), ""))
+	}
+	if policies := []corev1.RestartPolicy{corev1.RestartPolicyAlways, corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure}; w.Restart != "" && !slices.Contains(policies, w.Restart) {
+		errs = append(errs, field.NotSupported(field.NewPath("restartPolicy"), w.Restart, policies))
 	}
 	errs = append(errs, validatePorts(w.Ports)...)
 	if w.Readiness != nil {
@@ -131,11 +135,11 @@ func (w Workload) pod(i int, nodeName string) *corev1.Pod {
 	}
 	pod.Spec = corev1.PodSpec{
 		NodeName:                      nodeName,
-		RestartPolicy:                 corev1.RestartPolicyNever,
+		RestartPolicy:                 cmp.Or(w.Restart, corev1.RestartPolicyNever),
 		EnableServiceLinks:            new(!w.NoServiceLinks),
 		TerminationGracePeriodSeconds: new(int64(cmp.Or(w.Grace, corev1.DefaultTerminationGracePeriodSeconds*time.Second) / time.Second)),
 		Containers: []corev1.Container{{
-			Name: w.Name, Image: image, Command: w.Command, Ports: w.Ports, ReadinessProbe: w.Readiness.DeepCopy(),
+			Name: w.Name, Image: registry.ProcessImage, Command: w.Command, Ports: w.Ports, ReadinessProbe: w.Readiness.DeepCopy(),
 		}},
 	}
 	return pod

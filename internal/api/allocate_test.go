@@ -193,13 +193,14 @@ func TestAllocationMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(s.opts.Writer)
 	for name, want := range map[string][]string{
-		"kube_apiserver_clusterip_allocator_allocation_total":        {"cidr=10.96.0.0/28 scope=dynamic 13", "cidr=10.96.0.0/28 scope=static 1"},
-		"kube_apiserver_clusterip_allocator_allocation_errors_total": {"cidr=10.96.0.0/28 scope=dynamic 1", "cidr=10.96.0.0/28 scope=static 1"},
-		"kube_apiserver_clusterip_allocator_allocated_ips":           {"cidr=10.96.0.0/28 14"},
-		"kube_apiserver_clusterip_allocator_available_ips":           {"cidr=10.96.0.0/28 0"},
-		"kube_apiserver_nodeport_allocator_allocation_total":         {"scope=dynamic 1", "scope=static 1"},
-		"kube_apiserver_nodeport_allocator_allocation_errors_total":  {"scope=static 1"},
-		"kube_apiserver_nodeport_allocator_allocated_ports":          {" 2"},
+		"kube_apiserver_clusterip_allocator_allocation_total":            {"cidr=10.96.0.0/28 scope=dynamic 13", "cidr=10.96.0.0/28 scope=static 1"},
+		"kube_apiserver_clusterip_allocator_allocation_errors_total":     {"cidr=10.96.0.0/28 scope=dynamic 1", "cidr=10.96.0.0/28 scope=static 1"},
+		"kube_apiserver_clusterip_allocator_allocation_duration_seconds": {"cidr=10.96.0.0/28 14"},
+		"kube_apiserver_clusterip_allocator_allocated_ips":               {"cidr=10.96.0.0/28 14"},
+		"kube_apiserver_clusterip_allocator_available_ips":               {"cidr=10.96.0.0/28 0"},
+		"kube_apiserver_nodeport_allocator_allocation_total":             {"scope=dynamic 1", "scope=static 1"},
+		"kube_apiserver_nodeport_allocator_allocation_errors_total":      {"scope=static 1"},
+		"kube_apiserver_nodeport_allocator_allocated_ports":              {" 2"},
 	} {
 		if diff := cmp.Diff(want, gather(t, reg, name)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -24,15 +24,20 @@ type list struct {
 	Items []registry.Object `json:"items"`
 }
 
-func newList(k *registry.Kind, revision int64, items []registry.Object) list {
+func newList(k *registry.Kind, meta metav1.ListMeta, items []registry.Object) list {
 	if items == nil {
 		items = []registry.Object{} // clients expect an array, not null
 	}
 	return list{
 		TypeMeta: metav1.TypeMeta{Kind: k.Kind + "List", APIVersion: k.GroupVersion().String()},
-		ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(revision, 10)},
+		ListMeta: meta,
 		Items:    items,
 	}
+}
+
+// listMeta returns the metadata of a list of all that there is in a snapshot.
+func listMeta(snapshot *registry.Snapshot) metav1.ListMeta {
+	return metav1.ListMeta{ResourceVersion: strconv.FormatInt(snapshot.Revision(), 10)}
 }
 
 // answer writes v with a status code. It returns an error only when nothing

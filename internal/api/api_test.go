@@ -25,12 +25,12 @@ const testTimeout = 20 * time.Second
 
 // newTestServer returns a Server over a Store that has objects at revision.
 // Writes that reach the Writer panic.
-func newTestServer(t *testing.T, revision int64, objects ...registry.Object) (*Server, *registry.Store) {
+func newTestServer(t testing.TB, revision int64, objects ...registry.Object) (*Server, *registry.Store) {
 	t.Helper()
 	store := registry.NewStore()
 	store.Replace(revision, objects)
 	s := New(Options{
-		Store: store, Writer: new(Writer), Token: "secret", ClusterDomain: "cluster.local",
+		Store: store, Writer: new(Writer), Tokens: map[Role]string{RoleAdmin: "secret", RoleView: "glimpse"}, ClusterDomain: "cluster.local",
 		Version: version.Info{Major: "1", Minor: "37", GitVersion: "v1.37.0+usher"},
 		Status:  func() Status { return Status{NodeName: "laptop", Revision: store.Snapshot().Revision()} },
 		Log:     slog.New(slog.NewTextHandler(t.Output(), nil)),

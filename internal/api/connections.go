@@ -19,8 +19,9 @@ type ConnectionList struct {
 	Items []Connection `json:"items"`
 }
 
-// Connection is a TCP connection or a UDP flow through this node's proxy.
-// Addresses have their ports.
+// Connection is a TCP connection or a UDP flow through this node's proxy, or a
+// TCP connection of a program under usher exec straight to a backend. Addresses
+// have their ports.
 type Connection struct {
 	Namespace string      `json:"namespace"`
 	Service   string      `json:"service"`
@@ -28,7 +29,7 @@ type Connection struct {
 	Protocol  string      `json:"protocol"`
 	Client    string      `json:"client,omitempty"` // "" when it is gone
 	VIP       string      `json:"vip"`
-	Listener  string      `json:"listener"` // where the client has come to: the VIP, or what stands for it in a View
+	Listener  string      `json:"listener,omitempty"` // of the proxy, where the client has come to: the VIP, or what stands for it in a View
 	Backend   string      `json:"backend,omitempty"`
 	Pod       string      `json:"pod,omitempty"` // of the backend
 	Node      string      `json:"node,omitempty"`
@@ -36,6 +37,12 @@ type Connection struct {
 	BytesUp   uint64      `json:"bytesUp"` // from the client to the backend
 	BytesDown uint64      `json:"bytesDown"`
 	State     string      `json:"state"`
+	Path      string      `json:"path"` // "proxy" or "direct"
+
+	// The rest is known of those with the path "direct".
+	PID     int              `json:"pid,omitempty"`
+	Command string           `json:"command,omitempty"`
+	RTT     *metav1.Duration `json:"rtt,omitempty"` // to the backend and back, smoothed
 }
 
 // ConnectionQuery says which connections are asked for.

@@ -16,27 +16,57 @@ import (
 )
 
 // A guard stands before the control port, which every program and every web
-// page of this machine can reach.
+// page of this machine can reach, and other hosts where it listens for them.
 type guard struct {
-	hosts []string // by which the port may be asked for, in lower case
-	token string
-	csrf  *http.CrossOriginProtection
-	next  http.Handler
+	hosts       []string // by which the port may be asked for, in lower case
+	credentials []credential
+	plaintext   bool // this machine's programs need no TLS, and no token to read
+	csrf        *http.CrossOriginProtection
 }
 
-func newGuard(hosts []string, token string, next http.Handler) *guard {
-	return &guard{hosts: hosts, token: token, csrf: http.NewCrossOriginProtection(), next: next}
+// A credential is a token, of which a hash is enough.
+type credential struct {
+	role Role
+	hash [sha256.Size]byte
 }
 
-func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	for _, check := range []func(*http.Request) error{g.checkHost, g.checkOrigin, g.checkToken} {
-		if err := check(r); err != nil {
-			answerError(w, err)
-			return
+func newGuard(hosts []string, tokens map[Role]string, plaintext bool) *guard {
+	g := &guard{hosts: hosts, plaintext: plaintext, csrf: http.NewCrossOriginProtection()}
+	for _, role := range Roles {
+		if token := tokens[role]; token != "" {
+			g.credentials = append(g.credentials, credential{role, sha256.Sum256([]byte(token))})
 		}
 	}
-	g.next.ServeHTTP(w, r)
+	return g
+}
+
+// admit says who sent a request, or why it is not answered.
+func (g *guard) admit(r *http.Request) (caller, error) {
+	for _, check := range []func(*http.Request) error{g.checkPlain, g.checkHost, g.checkOrigin} {
+		if err := check(r); err != nil {
+			return anonymous, err
+		}
+	}
+	return g.authenticate(r)
+}
+
+// checkPlain refuses what could have been read on its way, a token with it.
+func (g *guard) checkPlain(r *http.Request) error {
+	switch {
+	case r.TLS != nil:
+		return nil
+	case !g.plaintext:
+		return apierrors.NewBadRequest("this server speaks no plain HTTP: use https")
+	case !isLoopback(r.RemoteAddr):
+		return apierrors.NewBadRequest("this server speaks plain HTTP to its own machine alone: use https, and a token")
+	}
+	return nil
+}
+
+// isLoopback reports whether a peer is a program of this machine.
+func isLoopback(remote string) bool {
+	peer, err := netip.ParseAddrPort(remote)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
 }
 
 // checkHost refuses a Host that is none of this server's. The port of it may
@@ -83,22 +113,36 @@ func (g *guard) checkOrigin(r *http.Request) error {
 // (system:public-info-viewer).
 var openPaths = []string{"/healthz", "/livez", "/readyz", "/version"}
 
-// checkToken asks for the token where a request writes, or comes from another
-// host.
-func (g *guard) checkToken(r *http.Request) error {
+// authenticate says who sent a request. A token that is not known is refused
+// even where none is needed, as in Kubernetes: who shows one means to be somebody.
+func (g *guard) authenticate(r *http.Request) (caller, error) {
+	kind, token, _ := strings.Cut(strings.TrimSpace(r.Header.Get("Authorization")), " ")
+	if token = strings.TrimSpace(token); strings.EqualFold(kind, "Bearer") && token != "" {
+		if role := g.roleOf(token); role != "" {
+			return user("usher:"+string(role), role), nil
+		}
+		return anonymous, apierrors.NewUnauthorized("Unauthorized")
+	}
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err == nil && peer.Addr().Unmap().IsLoopback() || slices.Contains(openPaths, r.URL.Path) {
-			return nil
+		if g.plaintext && isLoopback(r.RemoteAddr) || slices.Contains(openPaths, r.URL.Path) {
+			return anonymous, nil
 		}
 	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	// Hashes are compared: of equal length whatever was sent.
-	a, b := sha256.Sum256([]byte(strings.TrimSpace(given))), sha256.Sum256([]byte(g.token))
-	if ok && g.token != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1 {
-		return nil
+	return anonymous, apierrors.NewUnauthorized("Unauthorized")
+}
+
+// roleOf returns the role of a token, or "". How long it takes says nothing
+// about the tokens that there are: hashes are compared, of equal length whatever
+// was sent, and all of them.
+func (g *guard) roleOf(token string) Role {
+	hash := sha256.Sum256([]byte(token))
+	var found Role
+	for _, c := range g.credentials {
+		if subtle.ConstantTimeCompare(hash[:], c.hash[:]) == 1 {
+			found = c.role
+		}
 	}
-	return apierrors.NewUnauthorized("Unauthorized")
+	return found
 }
 
 func forbidden(err error) error {

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,7 +13,7 @@ import (
 func TestGuard(t *testing.T) {
 	s, _ := newTestServer(t, 9, at(5, service("finance", "pay", "10.96.1.1")))
 	s.opts.Hosts = []string{"10.96.0.1"}
-	h := newGuard(s.hosts(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7080}), "secret", s.Handler())
+	h := guarded(s, newGuard(s.hosts(&net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 7080}), s.opts.Tokens, true))
 	const url, token = "/api/v1/namespaces/finance/services", "Bearer secret"
 	tests := []struct {
 		name    string
@@ -63,7 +65,7 @@ func TestGuard(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			headers := append([]string{"Host", "127.0.0.1:7080", "Content-Type", "text/plain"}, tt.headers...)
-			got := ask(t, fromPeer("127.0.0.1:5000", h), tt.method, url, "{}", headers...)
+			got := ask(t, fromPeer("127.0.0.1:5000", false, h), tt.method, url, "{}", headers...)
 			if got.code != tt.code || got.status.Reason != tt.reason {
 				t.Errorf("%d %s, want %d %s", got.code, got.body, tt.code, tt.reason)
 			}
@@ -85,43 +87,74 @@ func TestGuard(t *testing.T) {
 // A Server without a token is read only.
 func TestGuardWithoutToken(t *testing.T) {
 	s, _ := newTestServer(t, 9)
-	h := newGuard([]string{"localhost"}, "", s.Handler())
+	h := guarded(s, newGuard([]string{"localhost"}, map[Role]string{RoleView: ""}, true))
 	for _, header := range []string{"", "Bearer", "Bearer "} {
-		got := ask(t, fromPeer("127.0.0.1:5000", h), "POST", "/api/v1/namespaces", "{}", "Host", "localhost", "Authorization", header)
+		got := ask(t, fromPeer("127.0.0.1:5000", false, h), "POST", "/api/v1/namespaces", "{}", "Host", "localhost", "Authorization", header)
 		if got.code != http.StatusUnauthorized {
 			t.Errorf("%q: %d %s", header, got.code, got.body)
 		}
 	}
 }
 
-// Reads are free for this machine alone.
+// Reads are free for this machine alone, and nothing is for another one without
+// TLS.
 func TestGuardOtherHost(t *testing.T) {
 	s, _ := newTestServer(t, 9)
-	h := newGuard([]string{"laptop"}, "secret", s.Handler())
+	const here, other = "127.0.0.1:5000", "192.0.2.1:5000"
+	const services, status = "/api/v1/services", "/apis/usher.internal/v1/status"
 	tests := []struct {
 		peer, path, token string
-		want              int
+		tls               bool
+		want, wantTLSOnly int
 	}{
-		{"127.0.0.1:5000", "/api/v1/services", "", 200},
-		{"[::1]:5000", "/api/v1/services", "", 200},
-		{"[::ffff:127.0.0.1]:5000", "/api/v1/services", "", 200},
-		{"192.0.2.1:5000", "/api/v1/services", "", 401},
-		{"192.0.2.1:5000", "/api/v1/services", "Bearer secret", 200},
-		{"192.0.2.1:5000", "/readyz", "", 200},
-		{"192.0.2.1:5000", "/version", "", 200},
-		{"192.0.2.1:5000", "/apis/usher.internal/v1/status", "", 401},
+		{here, services, "", false, 200, 400},
+		{"[::1]:5000", services, "", false, 200, 400},
+		{"[::ffff:127.0.0.1]:5000", services, "", false, 200, 400},
+		{here, services, "Basic Z2xpbXBzZTo=", false, 200, 400},
+		{here, services, "Bearer wrong", false, 401, 400},
+		{here, services, "Bearer glimpse", false, 200, 400},
+		{here, services, "bearer  secret ", false, 200, 400},
+		{here, services, "", true, 200, 401},
+		{here, services, "Bearer wrong", true, 401, 401},
+		{here, "/readyz", "Bearer wrong", true, 401, 401},
+		{here, "/readyz", "", true, 200, 200},
+
+		{other, services, "", false, 400, 400},
+		{other, services, "Bearer secret", false, 400, 400},
+		{other, "/readyz", "", false, 400, 400},
+		{other, services, "", true, 401, 401},
+		{other, services, "Bearer wrong", true, 401, 401},
+		{other, services, "Bearer glimpse", true, 200, 200},
+		{other, services, "Bearer secret", true, 200, 200},
+		{other, status, "", true, 401, 401},
+		{other, "/metrics", "", true, 401, 401},
+		{other, "/readyz", "", true, 200, 200},
+		{other, "/version", "", true, 200, 200},
 	}
 	for _, tt := range tests {
-		got := ask(t, fromPeer(tt.peer, h), "GET", tt.path, "", "Host", "laptop", "Authorization", tt.token)
-		if got.code != tt.want {
-			t.Errorf("%s from %s with %q: %d, want %d", tt.path, tt.peer, tt.token, got.code, tt.want)
+		for plaintext, want := range map[bool]int{true: tt.want, false: tt.wantTLSOnly} {
+			h := guarded(s, newGuard([]string{"laptop"}, s.opts.Tokens, plaintext))
+			got := ask(t, fromPeer(tt.peer, tt.tls, h), "GET", tt.path, "", "Host", "laptop", "Authorization", tt.token)
+			if got.code != want {
+				t.Errorf("%s from %s with %q, TLS %v, plaintext %v: %d %s, want %d", tt.path, tt.peer, tt.token, tt.tls, plaintext, got.code, got.body, want)
+			}
+			if got.code == http.StatusBadRequest && (got.status.Reason != metav1.StatusReasonBadRequest || !strings.Contains(got.status.Message, "use https")) {
+				t.Errorf("%s from %s is refused by %s", tt.path, tt.peer, got.body)
+			}
 		}
 	}
 }
 
-func fromPeer(addr string, h http.Handler) http.Handler {
+// guarded returns the API behind g.
+func guarded(s *Server, g *guard) http.Handler { return s.handler(newDoor(g.admit)) }
+
+// fromPeer is h for requests of a client at addr, over TLS or plain.
+func fromPeer(addr string, secure bool, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.RemoteAddr = addr
+		if secure {
+			r.TLS = new(tls.ConnectionState)
+		}
 		h.ServeHTTP(w, r)
 	})
 }

@@ -10,8 +10,16 @@ const (
 	// maxHeaderBytes bounds the header of a request.
 	maxHeaderBytes = 64 << 10
 
-	// maxWatches bounds the watches that are open at once.
+	// maxRequests bounds the requests that are answered at once by each of the
+	// unix socket and the control port, watches apart: Kubernetes'
+	// --max-requests-inflight.
+	maxRequests = 400
+
+	// maxWatches bounds the watches that each has open at once.
 	maxWatches = 256
+
+	// maxStreams bounds the requests that one connection of HTTP/2 has open.
+	maxStreams = 100
 
 	// maxConns bounds the connections that one listener has open. More wait in
 	// the kernel's queue.

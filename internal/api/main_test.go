@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 
 // newRegistryServer returns a Server over a registry in an etcd of its own,
 // which ends with the test. cidrs are the service CIDRs, 10.96.0.0/16 by default.
-func newRegistryServer(t *testing.T, cidrs ...string) *Server {
+func newRegistryServer(t testing.TB, cidrs ...string) *Server {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	if len(cidrs) == 0 {

@@ -11,7 +11,7 @@ import (
 // metrics count what the API is asked.
 type metrics struct {
 	requests *prometheus.CounterVec   // by verb, resource and code
-	duration *prometheus.HistogramVec // by verb and resource, in seconds; without watches
+	duration *prometheus.HistogramVec // by verb and resource, in seconds; without what lasts
 	watches  prometheus.Gauge
 }
 
@@ -22,7 +22,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "usher_api_requests_total", Help: "Requests that the API has answered.",
 		}, []string{"verb", "resource", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "usher_api_request_duration_seconds", Help: "Time taken by requests other than watches.",
+			Name: "usher_api_request_duration_seconds", Help: "Time taken by requests other than watches and streams of reports.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"verb", "resource"}),
 		watches: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -37,15 +37,18 @@ func newMetrics(r prometheus.Registerer) *metrics {
 
 func (m *metrics) observe(verb, resource string, code int, took time.Duration) {
 	m.requests.WithLabelValues(verb, resource, strconv.Itoa(code)).Inc()
-	if verb != "watch" {
+	if verb != "watch" && verb != "connect" {
 		m.duration.WithLabelValues(verb, resource).Observe(took.Seconds())
 	}
 }
 
-// A recorder notes the status code of an answer.
+// A recorder notes the status code of an answer, and what else the audit has to
+// know of a request.
 type recorder struct {
 	http.ResponseWriter
-	code int // 0 until the header is written
+	code   int    // 0 until the header is written
+	object string // the name of the object that was sent, or that came of it
+	dryRun bool
 }
 
 func (r *recorder) WriteHeader(code int) {

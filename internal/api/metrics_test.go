@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 		"code=404 resource=other verb=other 2",
 		"code=404 resource=pods verb=get 1",
 		"code=405 resource=other verb=other 1",
-		"code=405 resource=pods verb=patch 1",
+		"code=503 resource=pods verb=patch 1",
 	}
 	if diff := cmp.Diff(want, gather(t, reg, "usher_api_requests_total")); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)

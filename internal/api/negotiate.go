@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"usher/registry"
 )
@@ -19,6 +20,9 @@ import (
 const (
 	mediaJSON = "application/json"
 	mediaYAML = "application/yaml"
+
+	// mediaProtobuf is taken, and not answered with.
+	mediaProtobuf = runtime.ContentTypeProtobuf
 )
 
 // An encoding is the form of an answer.
@@ -97,7 +101,7 @@ func notAcceptable(accepted ...string) error {
 	}}
 }
 
-// decodeJSON returns a body, which is JSON or YAML by its content type, as
+// decodeJSON returns a body, which is JSON, YAML or protobuf by its type, as
 // JSON: one document and nothing else. A body without a type is taken for
 // JSON. Other types are refused with 415.
 func decodeJSON(header string, body []byte) ([]byte, error) {
@@ -115,9 +119,15 @@ func decodeJSON(header string, body []byte) ([]byte, error) {
 		return document, err
 	case mediaYAML:
 		return registry.ToJSON(body)
+	case mediaProtobuf:
+		return fromProtobuf(body)
 	}
-	return nil, &apierrors.StatusError{ErrStatus: metav1.Status{
+	return nil, unsupportedMedia(mediaJSON, mediaYAML, mediaProtobuf)
+}
+
+func unsupportedMedia(accepted ...string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType,
-		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s, %s", mediaJSON, mediaYAML),
+		Message: fmt.Sprintf("the body of the request was in an unknown format - accepted media types include: %s", strings.Join(accepted, ", ")),
 	}}
 }

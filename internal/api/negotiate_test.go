@@ -49,14 +49,13 @@ func TestNegotiate(t *testing.T) {
 
 func TestContentType(t *testing.T) {
 	tests := map[string]int32{
-		"":                                    0,
-		"application/json":                    0,
-		"application/json; charset=UTF-8":     0,
-		"application/yaml":                    0,
-		"text/plain":                          http.StatusUnsupportedMediaType,
-		"application/x-www-form-urlencoded":   http.StatusUnsupportedMediaType,
-		"application/vnd.kubernetes.protobuf": http.StatusUnsupportedMediaType,
-		";":                                   http.StatusUnsupportedMediaType,
+		"":                                  0,
+		"application/json":                  0,
+		"application/json; charset=UTF-8":   0,
+		"application/yaml":                  0,
+		"text/plain":                        http.StatusUnsupportedMediaType,
+		"application/x-www-form-urlencoded": http.StatusUnsupportedMediaType,
+		";":                                 http.StatusUnsupportedMediaType,
 	}
 	for header, want := range tests {
 		_, err := decodeJSON(header, []byte("{}"))

@@ -33,9 +33,15 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 	case rest[0] == "status" && len(rest) == 1 && s.opts.Status != nil:
 		c.verb, c.serve = "get", s.status
 		return c, onlyRead(r)
+	case rest[0] == "connections" && len(rest) == 1 && r.Method == http.MethodPost && s.opts.Reports != nil:
+		c.verb, c.serve = "connect", s.report
+		return c, nil
 	case rest[0] == "connections" && len(rest) == 1 && s.opts.Connections != nil:
 		c.verb, c.serve = "list", s.connections
 		return c, onlyRead(r)
+	case rest[0] == "views" && len(rest) == 1 && r.Method == http.MethodPost && s.opts.ShowIn != nil:
+		c.verb, c.serve = "connect", s.lend
+		return c, nil
 	case rest[0] == "ejections" && len(rest) == 1 && s.opts.Ejections != nil:
 		c.verb, c.serve = "list", s.ejections
 		return c, onlyRead(r)
@@ -95,6 +101,7 @@ func (s *Server) grantLease(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	noted(w).object = lease.Name
 	return answer(w, encoding{}, http.StatusCreated, lease)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -73,6 +74,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t target, enc encod
 
 // answerObject writes one object, as a Table if that was asked for.
 func (s *Server) answerObject(w http.ResponseWriter, r *http.Request, enc encoding, code int, obj registry.Object) error {
+	noted(w).object = obj.GetName()
 	if !enc.table {
 		return answer(w, enc, code, obj)
 	}
@@ -85,32 +87,64 @@ func (s *Server) answerObject(w http.ResponseWriter, r *http.Request, enc encodi
 	return answer(w, enc, code, table)
 }
 
-// list answers with the objects of a selection. All come at once: limit is a
-// wish that Kubernetes lets a server ignore.
+// list answers with the objects of a selection, or with a page of them.
 func (s *Server) list(w http.ResponseWriter, r *http.Request, sel selection, opts metav1.ListOptions, enc encoding) error {
-	revision, err := parseRevision(opts.ResourceVersion)
+	part, err := s.page(r.Context(), sel, opts)
 	if err != nil {
 		return err
 	}
-	snapshot, err := s.snapshot(r.Context(), revision)
-	if err != nil {
-		return err
-	}
-	if opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact && revision != snapshot.Revision() {
-		return tooOld(revision, snapshot.Revision())
-	}
-	objects := sel.objects(snapshot)
 	if !enc.table {
-		return answer(w, enc, http.StatusOK, newList(sel.kind, snapshot.Revision(), objects))
+		return answer(w, enc, http.StatusOK, newList(sel.kind, part.ListMeta, part.objects))
 	}
 	p, err := s.printing(r)
 	if err != nil {
 		return err
 	}
-	p.snapshot = snapshot // the columns that other objects fill are of the same moment
-	table := p.table(sel.kind, objects...)
-	table.ResourceVersion = strconv.FormatInt(snapshot.Revision(), 10)
+	p.snapshot = part.snapshot // the columns that other objects fill are of the same moment
+	table := p.table(sel.kind, part.objects...)
+	table.ListMeta = part.ListMeta
 	return answer(w, enc, http.StatusOK, table)
+}
+
+// page returns the page that opts ask for. All pages of a list are of the same
+// state of the registry.
+func (s *Server) page(ctx context.Context, sel selection, opts metav1.ListOptions) (page, error) {
+	revision, err := parseRevision(opts.ResourceVersion)
+	if err != nil {
+		return page{}, err
+	}
+	var from cursor
+	exact := opts.ResourceVersionMatch == metav1.ResourceVersionMatchExact
+	if opts.Continue != "" {
+		if revision != 0 {
+			return page{}, apierrors.NewBadRequest("specifying resource version is not allowed when using continue")
+		}
+		if from, err = parseCursor(opts.Continue); err != nil {
+			return page{}, err
+		}
+		revision, exact = from.Revision, from.Revision != 0
+	}
+	snapshot, err := s.snapshot(ctx, revision)
+	if err != nil {
+		return page{}, err
+	}
+	now := time.Now()
+	if exact && revision != snapshot.Revision() {
+		was := s.kept.at(revision, now)
+		switch {
+		case was != nil:
+			snapshot = was
+		case opts.Continue != "":
+			return page{}, errPageGone(from)
+		default:
+			return page{}, tooOld(revision, snapshot.Revision())
+		}
+	}
+	part := sel.cut(snapshot, from.After, opts.Limit)
+	if part.Continue != "" {
+		s.kept.put(snapshot, now)
+	}
+	return part, nil
 }
 
 // tooOld is the answer to a revision that the Store does not remember: 410,

@@ -1,6 +1,7 @@
 package api
 
 import (
+	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,7 +40,10 @@ func TestErrors(t *testing.T) {
 		{"DELETE", "/api/v1/services", "", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
 		{"PUT", "/apis/usher.internal/v1/status", "", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
 		{"GET", "/apis/usher.internal/v1/leases", "", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
-		{"PATCH", one, "{}", nil, 405, "MethodNotAllowed", `patch is not supported yet on resources of kind "services": read the object, and replace it with PUT`},
+		{"POST", "/api/v1/namespaces/finance/pods/pay-1/exec?command=sh", "", nil, 501, "NotImplemented",
+			"pods/exec is not implemented by usher: its processes are this machine's: start another one beside them with `usher exec`"},
+		{"GET", "/api/v1/namespaces/finance/services/pay/scale", "", nil, 404, "NotFound", "the server could not find the requested resource"},
+		{"PATCH", "/apis/usher.internal/v1/status", "{}", nil, 405, "MethodNotAllowed", "the server does not allow this method on the requested resource"},
 		{"GET", one, "", []string{"Accept", "text/html"}, 406, "NotAcceptable", "only the following media types are accepted: application/json, application/yaml"},
 		{"GET", "/api/v1/services?watch=1", "", []string{"Accept", "application/yaml"}, 406, "NotAcceptable", "only the following media types are accepted: application/json"},
 		{"GET", "/api/v1/services?labelSelector=a+in", "", nil, 400, "BadRequest", "unable to parse requirement: found '' expected: '('"},
@@ -99,7 +103,7 @@ func TestList(t *testing.T) {
 		want []string // names
 	}{
 		{"/api/v1/services", []string{"pay", "shop", "pay"}},
-		{"/api/v1/services?limit=1", []string{"pay", "shop", "pay"}},
+		{"/api/v1/services?limit=1", []string{"pay"}},
 		{"/api/v1/services?resourceVersion=0", []string{"pay", "shop", "pay"}},
 		{"/api/v1/services?resourceVersion=9&resourceVersionMatch=Exact", []string{"pay", "shop", "pay"}},
 		{"/api/v1/namespaces/finance/services", []string{"pay", "shop"}},
@@ -225,7 +229,7 @@ func TestDiscovery(t *testing.T) {
 	for _, g := range groups.Groups {
 		names = append(names, g.PreferredVersion.GroupVersion)
 	}
-	if diff := cmp.Diff([]string{"discovery.k8s.io/v1", "networking.k8s.io/v1", "usher.internal/v1"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"discovery.k8s.io/v1", "networking.k8s.io/v1", "usher.internal/v1", "authentication.k8s.io/v1", "authorization.k8s.io/v1"}, names); diff != "" {
 		t.Errorf("groups (-want +got):\n%s", diff)
 	}
 	if got := decode[metav1.APIVersions](t, ask(t, s.Handler(), "GET", "/api", "").body); !slices.Equal(got.Versions, []string{"v1"}) {
@@ -234,7 +238,36 @@ func TestDiscovery(t *testing.T) {
 	if got := decode[metav1.APIGroup](t, ask(t, s.Handler(), "GET", "/apis/discovery.k8s.io", "").body); got.Name != "discovery.k8s.io" || got.Kind != "APIGroup" {
 		t.Errorf("group: %+v", got)
 	}
-	// Every resource that is announced has a collection that can be listed.
+	// The aggregated document says the same.
+	for _, version := range []string{"v2", "v2beta1"} {
+		media := "application/json;g=apidiscovery.k8s.io;v=" + version + ";as=APIGroupDiscoveryList"
+		got := ask(t, s.Handler(), "GET", "/api", "", "Accept", media+",application/json")
+		list := decode[apidiscoveryv2.APIGroupDiscoveryList](t, got.body)
+		if got.header.Get("Content-Type") != media || list.APIVersion != "apidiscovery.k8s.io/"+version || len(list.Items) != 1 {
+			t.Fatalf("%s: %s: %s", version, got.header.Get("Content-Type"), got.body)
+		}
+		core := list.Items[0].Versions[0]
+		at := slices.IndexFunc(core.Resources, func(r apidiscoveryv2.APIResourceDiscovery) bool { return r.Resource == "services" })
+		if svc := core.Resources[at]; svc.Scope != "Namespaced" || svc.ResponseKind.Kind != "Service" || svc.SingularResource != "service" ||
+			!slices.Equal(svc.ShortNames, []string{"svc"}) || !slices.Equal(svc.Categories, []string{"all"}) || svc.Subresources[0].Subresource != "status" {
+			t.Errorf("%s: %+v", version, svc)
+		}
+		if again := ask(t, s.Handler(), "GET", "/api", "", "Accept", media, "If-None-Match", got.header.Get("ETag")); again.code != 304 {
+			t.Errorf("%s again: %d", version, again.code)
+		}
+		got = ask(t, s.Handler(), "GET", "/apis", "", "Accept", media)
+		if list := decode[apidiscoveryv2.APIGroupDiscoveryList](t, got.body); len(list.Items) != 5 || list.Items[0].Name != "discovery.k8s.io" {
+			t.Errorf("%s: %s", version, got.body)
+		}
+	}
+	if got := ask(t, s.Handler(), "GET", "/api", "", "Accept", "application/json"); !strings.Contains(got.body, "APIVersions") {
+		t.Errorf("old form: %s", got.body)
+	}
+	if got := decode[metav1.APIResourceList](t, ask(t, s.Handler(), "GET", "/apis/authorization.k8s.io/v1", "").body); len(got.APIResources) != 2 ||
+		got.APIResources[0].Kind != "SelfSubjectAccessReview" || !slices.Equal(got.APIResources[0].Verbs, []string{"create"}) {
+		t.Errorf("reviews: %+v", got)
+	}
+	// Every resource of the registry that is announced has a collection that can be listed.
 	for _, path := range []string{"/api/v1", "/apis/discovery.k8s.io/v1", "/apis/networking.k8s.io/v1", "/apis/usher.internal/v1"} {
 		list := decode[metav1.APIResourceList](t, ask(t, s.Handler(), "GET", path, "").body)
 		if len(list.APIResources) == 0 {

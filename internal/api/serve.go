@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,10 +12,10 @@ import (
 	"github.com/soheilhy/cmux"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// ListenControl opens the TCP control port, which HTTP/1.1 and gRPC share.
+// ListenControl opens the TCP control port, which HTTP and gRPC share, with TLS
+// and without.
 func (s *Server) ListenControl(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -50,7 +51,9 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.mu.Unlock()
 	g, ctx := errgroup.WithContext(ctx)
 	if local != nil {
-		s.serveHTTP(ctx, g, local, local, s.Handler())
+		srv := s.newHTTPServer(s.Handler())
+		srv.ConnContext = withPeer
+		s.serveHTTP(ctx, g, local, local, srv)
 	}
 	if control != nil {
 		s.serveControl(ctx, g, control)
@@ -67,30 +70,43 @@ func (s *Server) Serve(ctx context.Context) error {
 }
 
 // serveControl splits the control port by the first bytes of a connection.
-// The preface of HTTP/2 is enough to know gRPC: looking for its content type
-// would mean to buffer whatever comes before that, and to answer it.
+// The preface of HTTP/2 is enough to know gRPC where there is no TLS: looking
+// for its content type would mean to buffer whatever comes before that, and to
+// answer it. Inside TLS a connection may carry both; net/http, which needs the
+// *tls.Conn itself to speak HTTP/2, tells them apart by request.
 func (s *Server) serveControl(ctx context.Context, g *errgroup.Group, root *listener) {
+	hosts := s.hosts(root.Addr())
+	handler := s.handler(newDoor(newGuard(hosts, s.opts.Tokens, !s.opts.TLSOnly).admit))
+	health := s.newGRPCServer(ctx, g)
+
 	mux := cmux.New(root)
 	mux.SetReadTimeout(s.limits.header) // a silent client holds a goroutine until then
+	if s.opts.Certify != nil {
+		part := tls.NewListener(mux.Match(cmux.TLS()), s.opts.Certify(hosts))
+		s.serveHTTP(ctx, g, root, part, s.newHTTPServer(s.withGRPC(health, handler)))
+	}
 	grpcPart := mux.Match(cmux.HTTP2())
+	g.Go(func() error { return unlessClosed(health.Serve(grpcPart)) })
 	httpPart := mux.Match(cmux.HTTP1Fast(http.MethodPatch)) // which it leaves out
-
-	s.serveHTTP(ctx, g, root, httpPart, newGuard(s.hosts(root.Addr()), s.opts.Token, s.Handler()))
-	s.serveGRPC(ctx, g, grpcPart)
+	s.serveHTTP(ctx, g, root, httpPart, s.newHTTPServer(handler))
 	g.Go(func() error {
 		// It returns only when no client is undecided: serveHTTP closes those.
 		return unlessClosed(mux.Serve())
 	})
 }
 
-// serveHTTP serves HTTP on l, whose connections root knows.
-func (s *Server) serveHTTP(ctx context.Context, g *errgroup.Group, root *listener, l net.Listener, h http.Handler) {
-	srv := &http.Server{
+func (s *Server) newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: s.limits.header, ReadTimeout: s.limits.read,
 		WriteTimeout: s.limits.write, IdleTimeout: s.limits.idle, MaxHeaderBytes: maxHeaderBytes,
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// serveHTTP serves HTTP on l, whose connections root knows.
+func (s *Server) serveHTTP(ctx context.Context, g *errgroup.Group, root *listener, l net.Listener, srv *http.Server) {
 	g.Go(func() error { return unlessClosed(srv.Serve(l)) })
 	g.Go(func() error {
 		<-ctx.Done()
@@ -102,20 +118,6 @@ func (s *Server) serveHTTP(ctx context.Context, g *errgroup.Group, root *listene
 			s.log.Warn("requests cut off at shutdown", "listener", root.Addr(), "err", err)
 		}
 		root.closeConns(true) // also those that cmux is undecided about
-		return nil
-	})
-}
-
-// serveGRPC serves grpc.health.v1 on l.
-func (s *Server) serveGRPC(ctx context.Context, g *errgroup.Group, l net.Listener) {
-	srv := grpc.NewServer(grpc.ConnectionTimeout(s.limits.header), grpc.MaxConcurrentStreams(64),
-		grpc.MaxRecvMsgSize(64<<10), grpc.WaitForHandlers(true))
-	health := newHealthServer(s.ready)
-	healthpb.RegisterHealthServer(srv, health)
-	g.Go(func() error { return unlessClosed(srv.Serve(l)) })
-	g.Go(func() error {
-		health.follow(ctx)
-		srv.Stop() // calls take no time, and the streams of Watch have no end
 		return nil
 	})
 }

@@ -25,7 +25,7 @@ import (
 
 // start serves s on a unix socket and a control port until the test ends or
 // stop is called, which waits for Serve and returns its error.
-func start(t *testing.T, s *Server) (socket, control string, stop func() error) {
+func start(t testing.TB, s *Server) (socket, control string, stop func() error) {
 	t.Helper()
 	socket = filepath.Join(shortTempDir(t), "usher.sock")
 	if err := s.ListenUnix(socket); err != nil {
@@ -60,7 +60,7 @@ func start(t *testing.T, s *Server) (socket, control string, stop func() error) 
 }
 
 // shortTempDir is t.TempDir with a path that fits a socket's address.
-func shortTempDir(t *testing.T) string {
+func shortTempDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
@@ -71,7 +71,7 @@ func shortTempDir(t *testing.T) string {
 }
 
 // unixClient returns an HTTP client whose requests all go to socket.
-func unixClient(t *testing.T, socket string) *http.Client {
+func unixClient(t testing.TB, socket string) *http.Client {
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/version"
 
 	"usher/registry"
@@ -31,6 +34,18 @@ type Options struct {
 	// resource.
 	Connections func(context.Context, ConnectionQuery) (ConnectionList, error)
 
+	// Reports takes what programs connect without the proxy. If nil, nobody does.
+	Reports Reports
+
+	// ShowIn shows the Services in a network namespace whose sockets are lent over
+	// lender, until ctx is done or they are not lent any more. If nil, nobody can
+	// ask for that.
+	ShowIn func(ctx context.Context, view PrivateView, lender *net.UnixConn) error
+
+	// Logs writes what the process of a Pod on this node has written, and with
+	// Follow goes on. If nil, nothing is kept.
+	Logs func(ctx context.Context, w io.Writer, pod *corev1.Pod, o corev1.PodLogOptions) error
+
 	// Ejections lists the backends that are tried last. If nil, there is no such
 	// resource.
 	Ejections func() []Ejection
@@ -42,9 +57,17 @@ type Options struct {
 	// Ready has the checks of /readyz. If nil, a synced Store is enough.
 	Ready []Check
 
-	// Token is what a client of the control port must show to write, and a
-	// client on another host to read. If empty, nobody may.
-	Token string
+	// Tokens are what a client of the control port must show: to write, and to
+	// read from another host. Without one for a role nobody has it.
+	Tokens map[Role]string
+
+	// Certify returns the TLS configuration of the control port, which is known
+	// by these names and addresses. If nil, there is no TLS.
+	Certify func(hosts []string) *tls.Config
+
+	// TLSOnly refuses plain HTTP and gRPC on the control port, which programs of
+	// this machine may otherwise speak, and reads without a token.
+	TLSOnly bool
 
 	// ClusterDomain ends the names under which Services know this API, and
 	// Hosts are more names and addresses that it has on the control port.
@@ -68,12 +91,13 @@ type Server struct {
 	opts    Options
 	log     *slog.Logger
 	metrics *metrics
-	watches chan struct{} // has an element for each open watch
 
 	stopping context.Context // done when Serve shuts down: watches end
 	stop     context.CancelFunc
 
-	limits limits
+	limits    limits
+	kept      kept
+	documents documents
 
 	serving sync.RWMutex // read-locked by each request, so that Serve can wait for them
 
@@ -85,8 +109,8 @@ type Server struct {
 // New returns a Server that does not listen yet.
 func New(o Options) *Server {
 	s := &Server{
-		opts: o, log: o.Log, metrics: newMetrics(o.Registerer),
-		watches: make(chan struct{}, maxWatches), limits: defaultLimits(),
+		opts: o, log: o.Log, metrics: newMetrics(o.Registerer), limits: defaultLimits(),
+		documents: newDocuments(o.Version.GitVersion),
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -97,30 +121,44 @@ func New(o Options) *Server {
 
 // Handler returns the whole API without any question about who asks: what the
 // unix socket serves.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+func (s *Server) Handler() http.Handler { return s.handler(newDoor(admitLocal)) }
 
-// serve answers one request.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+// handler returns the API for those who come in by d.
+func (s *Server) handler(d *door) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, d) })
+}
+
+// serve answers one request that came in by d.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, d *door) {
 	s.serving.RLock()
 	defer s.serving.RUnlock()
 	start := time.Now()
 	rec := &recorder{ResponseWriter: w}
 	verb, resource := "other", "other"
+	who, err := d.admit(r)
+	attr := attributesOf(r)
 	defer func() {
 		if p := recover(); p != nil {
 			s.recovered(rec, r, p)
 		}
 		s.metrics.observe(verb, resource, rec.code, time.Since(start))
+		s.audit(who, r, attr, rec)
 		s.log.Debug("request", "method", r.Method, "path", r.URL.Path, "code", rec.code, "took", time.Since(start))
 	}()
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-cache, private")
-	call, err := s.route(r)
-	if call.verb != "" {
-		verb, resource = call.verb, call.resource
+	if err == nil {
+		err = who.authorize(attr, r.Header)
 	}
 	if err == nil {
-		err = call.serve(rec, r)
+		var c call
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, who))
+		if c, err = s.route(r); c.verb != "" {
+			verb, resource = c.verb, c.resource
+		}
+		if err == nil {
+			err = d.serve(c, rec, r)
+		}
 	}
 	if err != nil {
 		if code := answerError(rec, err); code >= http.StatusInternalServerError && r.Context().Err() == nil {
@@ -159,12 +197,18 @@ func (s *Server) route(r *http.Request) (call, error) {
 		}
 		return call{"get", segments[0], serve}, nil
 	}
+	if v := cutReview(segments); v != nil {
+		return s.routeReview(r, v)
+	}
 	if rest, ok := cutGroup(segments); ok {
 		return s.routeOwn(r, rest)
 	}
 	t, ok := parseTarget(segments)
 	if !ok {
 		return call{}, errNoResource()
+	}
+	if instead := notServed[t.kind.Resource+"/"+t.subresource]; instead != "" {
+		return call{}, errNotServed(t, instead)
 	}
 	return s.routeTarget(r, t)
 }
@@ -173,10 +217,9 @@ func (s *Server) route(r *http.Request) (call, error) {
 func (s *Server) fixed(segments []string) func(http.ResponseWriter, *http.Request) error {
 	switch segments[0] {
 	case "api", "apis":
-		if doc := s.discovery(segments); doc != nil {
-			return func(w http.ResponseWriter, r *http.Request) error { return answer(w, encoding{}, http.StatusOK, doc) }
-		}
-		return nil
+		return s.discovery(segments)
+	case "openapi":
+		return s.openapi(segments)
 	case "livez", "healthz", "readyz":
 		return s.probe(segments)
 	}
@@ -202,6 +245,13 @@ func (s *Server) fixed(segments []string) func(http.ResponseWriter, *http.Reques
 func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 	verb := t.verb(r.Method)
 	c := call{verb: verb, resource: t.kind.Resource}
+	if t.subresource == "log" {
+		if isTrue(r.URL.Query()["follow"]) {
+			c.verb = "watch" // it lasts as long as one
+		}
+		c.serve = func(w http.ResponseWriter, r *http.Request) error { return s.podLog(w, r, t) }
+		return c, onlyRead(r)
+	}
 	enc, err := negotiate(strings.Join(r.Header.Values("Accept"), ","))
 	if err != nil {
 		return c, err
@@ -219,10 +269,8 @@ func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 			c.verb = "watch"
 			c.serve = func(w http.ResponseWriter, r *http.Request) error { return s.watch(w, r, sel, opts, enc) }
 		}
-	case "create", "update", "delete", "deletecollection":
+	case "create", "update", "patch", "delete", "deletecollection":
 		c.serve = func(w http.ResponseWriter, r *http.Request) error { return s.write(w, r, t, verb, enc) }
-	case "patch":
-		return c, errNoPatch(t)
 	default:
 		return c, errNoMethod()
 	}
@@ -231,7 +279,7 @@ func (s *Server) routeTarget(r *http.Request, t target) (call, error) {
 }
 
 // Addresses returns where the Server listens, as clients name it:
-// "unix:/path" and "http://host:port".
+// "unix:/path", "https://host:port" and "http://host:port".
 func (s *Server) Addresses() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +288,12 @@ func (s *Server) Addresses() []string {
 		list = append(list, "unix:"+s.local.Addr().String())
 	}
 	if s.control != nil {
-		list = append(list, "http://"+s.control.Addr().String())
+		if s.opts.Certify != nil {
+			list = append(list, "https://"+s.control.Addr().String())
+		}
+		if !s.opts.TLSOnly {
+			list = append(list, "http://"+s.control.Addr().String())
+		}
 	}
 	return list
 }

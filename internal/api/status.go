@@ -26,6 +26,7 @@ type Status struct {
 	Registry      string       `json:"registry"` // where etcd is, and how it fares
 	API           []string     `json:"api"`      // addresses that the API listens on
 	Views         []ViewStatus `json:"views"`
+	DataDir       string       `json:"dataDir"` // on the daemon's machine
 	Services      int          `json:"services"`
 	Backends      int          `json:"backends"`
 	Conditions    []string     `json:"conditions,omitempty"` // what needs attention, a line each
@@ -33,11 +34,12 @@ type Status struct {
 
 // ViewStatus says where VIPs are visible.
 type ViewStatus struct {
-	Name       string `json:"name"`       // "anyip" or "loopback"
-	CIDR       string `json:"cidr"`       // the addresses Services have in it
-	Nameserver string `json:"nameserver"` // address and port of the DNS in it
-	NetNS      uint64 `json:"netns"`      // inode of the network namespace it is in; 0 where there are none
-	Why        string `json:"why"`        // why it is there, or what it lacks
+	Name       string `json:"name"`                // "anyip" or "loopback"
+	CIDR       string `json:"cidr"`                // the addresses Services have in it
+	Nameserver string `json:"nameserver"`          // address and port of the DNS in it
+	FirstPort  uint16 `json:"firstPort,omitempty"` // ports of Services under it are opened 8000 higher
+	NetNS      uint64 `json:"netns"`               // inode of the network namespace it is in; 0 where there are none
+	Why        string `json:"why"`                 // why it is there, or what it lacks
 }
 
 // Lease is a lease that keeps Pods alive, at /apis/usher.internal/v1/leases:

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
 	"usher/registry"
@@ -34,20 +33,15 @@ func newEventStream(w http.ResponseWriter, stallLimit time.Duration) *eventStrea
 	return &eventStream{control: control, buf: buf, enc: json.NewEncoder(buf)}
 }
 
-// send writes one event about obj.
+// send writes one event about obj. In a Table a bookmark has a row too, as
+// Kubernetes gives it: the object in that has what the bookmark says.
 func (s *eventStream) send(typ watch.EventType, obj registry.Object) {
 	if s.printing == nil {
 		s.write(typ, obj)
 		return
 	}
-	var table metav1.Table
-	if typ == watch.Bookmark {
-		table = s.printing.table(registry.KindOf(obj))
-		table.ResourceVersion = obj.GetResourceVersion()
-	} else {
-		table = s.printing.table(registry.KindOf(obj), obj)
-		table.ResourceVersion = obj.GetResourceVersion()
-	}
+	table := s.printing.table(registry.KindOf(obj), obj)
+	table.ResourceVersion = obj.GetResourceVersion()
 	if s.headed {
 		table.ColumnDefinitions = nil
 	}
@@ -71,13 +65,17 @@ func (s *eventStream) write(typ watch.EventType, object any) {
 	}
 }
 
-// flush sends what has been written to the client.
+// flush sends what has been written to the client. A deadline that passes while
+// nothing is written would end a stream of HTTP/2, so none is left behind.
 func (s *eventStream) flush() error {
 	if s.err == nil {
 		s.err = s.buf.Flush()
 	}
 	if s.err == nil {
 		s.err = s.control.Flush()
+	}
+	if s.err == nil {
+		s.err = s.control.SetWriteDeadline(time.Time{})
 	}
 	return s.err
 }

@@ -21,8 +21,11 @@ import (
 	"usher/registry"
 )
 
-// none is what a column says that has nothing to say.
-const none = "<none>"
+// What a column says that has nothing to say, and one that does not know.
+const (
+	none    = "<none>"
+	unknown = "<unknown>"
+)
 
 // A printing is what it takes to show objects as the rows of a Table. The
 // columns are Kubernetes' (pkg/printers/internalversion), and a few more.
@@ -91,7 +94,7 @@ func columns(k *registry.Kind) []metav1.TableColumnDefinition {
 	case registry.Services:
 		return parseColumns("Name", "Type", "Cluster-IP", "External-IP", "Port(s)", "Ready", "Age", "[Selector]", "[Local]", "[Endpoints]")
 	case registry.Pods:
-		return parseColumns("Name", "Ready", "Status", "Restarts", "Age", "[IP]", "[Node]")
+		return parseColumns("Name", "Ready", "Status", "Restarts", "Age", "[IP]", "[Node]", "[Nominated Node]", "[Readiness Gates]")
 	case registry.EndpointSlices:
 		return parseColumns("Name", "AddressType", "Ports", "Endpoints", "Age")
 	case registry.Endpoints:
@@ -99,9 +102,9 @@ func columns(k *registry.Kind) []metav1.TableColumnDefinition {
 	case registry.Namespaces:
 		return parseColumns("Name", "Status", "Age")
 	case registry.Nodes:
-		return parseColumns("Name", "Status", "Roles", "Age", "Version", "[Internal-IP]")
+		return parseColumns("Name", "Status", "Roles", "Age", "Version", "[Internal-IP]", "[External-IP]", "[OS-Image]", "[Kernel-Version]", "[Container-Runtime]")
 	case registry.Events:
-		return parseColumns("Last Seen", "Type", "Reason", "Object", "Message", "[Source]", "[Count]", "[Name]")
+		return parseColumns("Last Seen", "Type", "Reason", "Object", "[Subobject]", "[Source]", "Message", "[First Seen]", "[Count]", "[Name]")
 	case registry.IPAddresses, registry.NodePorts:
 		return parseColumns("Name", "ParentRef")
 	case registry.ServiceCIDRs:
@@ -157,7 +160,7 @@ func (p printing) age(t metav1.Time) string { return p.since(t.Time) }
 
 func (p printing) since(t time.Time) string {
 	if t.IsZero() {
-		return "<unknown>"
+		return unknown
 	}
 	return duration.HumanDuration(p.now.Sub(t))
 }

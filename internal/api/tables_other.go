@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 func slicePorts(s *discoveryv1.EndpointSlice) string {
@@ -54,7 +55,7 @@ func endpointsAddresses(eps *corev1.Endpoints) string {
 }
 
 func (p printing) nodeCells(node *corev1.Node) []any {
-	status, ip := "Unknown", none
+	status := "Unknown"
 	for _, c := range node.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			status = "NotReady"
@@ -66,14 +67,22 @@ func (p printing) nodeCells(node *corev1.Node) []any {
 	if node.Spec.Unschedulable {
 		status += ",SchedulingDisabled"
 	}
+	info := node.Status.NodeInfo
+	return []any{
+		node.Name, status, nodeRoles(node), p.age(node.CreationTimestamp), info.KubeletVersion,
+		nodeAddress(node, corev1.NodeInternalIP), nodeAddress(node, corev1.NodeExternalIP),
+		cmp.Or(info.OSImage, unknown), cmp.Or(info.KernelVersion, unknown), cmp.Or(info.ContainerRuntimeVersion, unknown),
+	}
+}
+
+// nodeAddress returns the first address of a type.
+func nodeAddress(node *corev1.Node, typ corev1.NodeAddressType) string {
 	for _, a := range node.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP && ip == none {
-			ip = a.Address
+		if a.Type == typ {
+			return a.Address
 		}
 	}
-	return []any{
-		node.Name, status, nodeRoles(node), p.age(node.CreationTimestamp), node.Status.NodeInfo.KubeletVersion, ip,
-	}
+	return none
 }
 
 func nodeRoles(node *corev1.Node) string {
@@ -96,10 +105,26 @@ func (p printing) eventCells(ev *corev1.Event) []any {
 	if ev.Series != nil {
 		count = ev.Series.Count
 	}
-	return []any{
-		p.since(lastSeen(ev)), ev.Type, ev.Reason, object, strings.TrimSpace(ev.Message),
-		cmp.Or(ev.Source.Component, ev.ReportingController), strconv.Itoa(int(count)), ev.Name,
+	first := ev.FirstTimestamp
+	if first.IsZero() {
+		first = metav1.Time(ev.EventTime)
 	}
+	return []any{
+		p.since(lastSeen(ev)), ev.Type, ev.Reason, object, ev.InvolvedObject.FieldPath, eventSource(ev),
+		strings.TrimSpace(ev.Message), p.age(first), strconv.Itoa(int(count)), ev.Name,
+	}
+}
+
+// eventSource says who has reported ev: what, and where.
+func eventSource(ev *corev1.Event) string {
+	component, instance := ev.Source.Component, ev.Source.Host
+	if component == "" && instance == "" {
+		component, instance = ev.ReportingController, ev.ReportingInstance
+	}
+	if instance == "" {
+		return component
+	}
+	return component + ", " + instance
 }
 
 // lastSeen returns when ev happened last.

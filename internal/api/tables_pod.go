@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,7 +20,24 @@ func (p printing) podCells(pod *corev1.Pod) []any {
 	return []any{
 		pod.Name, fmt.Sprintf("%d/%d", ready, all), podStatus(pod), strconv.Itoa(restarts), p.age(pod.CreationTimestamp),
 		cmp.Or(pod.Status.PodIP, none), cmp.Or(pod.Spec.NodeName, none),
+		cmp.Or(pod.Status.NominatedNodeName, none), readinessGates(pod),
 	}
+}
+
+// readinessGates counts those of pod that are true, out of all.
+func readinessGates(pod *corev1.Pod) string {
+	if len(pod.Spec.ReadinessGates) == 0 {
+		return none
+	}
+	open := 0
+	for _, gate := range pod.Spec.ReadinessGates {
+		if slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == gate.ConditionType && c.Status == corev1.ConditionTrue
+		}) {
+			open++
+		}
+	}
+	return fmt.Sprintf("%d/%d", open, len(pod.Spec.ReadinessGates))
 }
 
 // readyContainers counts the containers of pod that are ready, out of all.

@@ -64,9 +64,11 @@ func tableObjects() []registry.Object {
 		Addresses: []corev1.EndpointAddress{{IP: "127.0.2.1"}, {IP: "127.0.2.2"}},
 		Ports:     []corev1.EndpointPort{{Name: "a", Port: 1, Protocol: "TCP"}, {Name: "b", Port: 2, Protocol: "TCP"}},
 	}}
+	gated := aged(time.Hour, pod("finance", "pay-1", "pay", "127.244.0.1", true))
+	gated.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: "a"}, {ConditionType: "b"}}
+	gated.Status.Conditions = append(gated.Status.Conditions, corev1.PodCondition{Type: "b", Status: corev1.ConditionTrue})
 	return append([]registry.Object{
-		pay, headless, empty, external, balanced, manual, legacy,
-		aged(time.Hour, pod("finance", "pay-1", "pay", "127.244.0.1", true)),
+		pay, headless, empty, external, balanced, manual, legacy, gated,
 		aged(time.Hour, pod("finance", "pay-2", "pay", "127.244.0.2", false)), leaving, crashed, done,
 		aged(time.Hour, namespace("finance")),
 	}, clusterObjects()...)
@@ -77,7 +79,10 @@ func clusterObjects() []registry.Object {
 	laptop.Name, laptop.Labels = "laptop", map[string]string{"node-role.kubernetes.io/control-plane": "", "node-role.kubernetes.io/": "x"}
 	laptop.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	laptop.Status.NodeInfo.KubeletVersion = "v1.37.0+usher"
-	laptop.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "127.0.0.1"}}
+	laptop.Status.Addresses = []corev1.NodeAddress{
+		{Type: corev1.NodeExternalIP, Address: "192.0.2.1"}, {Type: corev1.NodeInternalIP, Address: "127.0.0.1"},
+	}
+	laptop.Status.NodeInfo.OSImage, laptop.Status.NodeInfo.KernelVersion = "Debian", "6.1"
 	desktop := aged(time.Hour, registry.Nodes.New().(*corev1.Node))
 	desktop.Name, desktop.Spec.Unschedulable = "desktop", true
 
@@ -85,9 +90,10 @@ func clusterObjects() []registry.Object {
 	for name, age := range map[string]time.Duration{"old": time.Hour, "new": time.Minute} {
 		ev := registry.Events.New().(*corev1.Event)
 		ev.Namespace, ev.Name, ev.Type, ev.Reason, ev.Message = "finance", name, "Warning", "PortInUse", " port 80 is in use\n"
-		ev.InvolvedObject = corev1.ObjectReference{Kind: "Service", Name: "pay"}
+		ev.InvolvedObject = corev1.ObjectReference{Kind: "Service", Name: "pay", FieldPath: "spec.ports"}
+		ev.EventTime = metav1.MicroTime{Time: tableNow.Add(-2 * time.Hour)}
 		ev.LastTimestamp = metav1.Time{Time: tableNow.Add(-age)}
-		ev.Source.Component = "usher"
+		ev.Source = corev1.EventSource{Component: "usher", Host: "laptop"}
 		events = append(events, ev)
 	}
 	ip := registry.IPAddresses.New().(*networkingv1.IPAddress)
@@ -105,26 +111,26 @@ headless  ClusterIP     None         <none>               80/TCP              4/
 lb        LoadBalancer  10.96.1.2    <pending>            80/TCP              2/2     <unknown>  <none>      127.96.1.2:8080                          127.0.2.1:1,127.0.2.1:2,127.0.2.2:1 + 1 more...
 pay       ClusterIP     10.96.143.7  <none>               80/TCP,53:30053/UDP 1/4     3h         app=pay     127.96.143.7:8053,127.96.143.7:8080      127.244.0.1:53,127.244.0.1:8080
 # pods
-NAME   READY  STATUS            RESTARTS  AGE  [IP]         [NODE]
-job    0/1    Completed         0         60s  <none>       <none>
-pay-1  1/1    Running           0         60m  127.244.0.1  <none>
-pay-2  0/1    Running           0         60m  127.244.0.2  <none>
-pay-3  1/1    Terminating       0         60s  127.244.0.3  <none>
-pay-4  0/1    CrashLoopBackOff  4         60s  127.244.0.4  laptop
+NAME   READY  STATUS            RESTARTS  AGE  [IP]         [NODE]  [NOMINATED NODE]  [READINESS GATES]
+job    0/1    Completed         0         60s  <none>       <none>  <none>            <none>
+pay-1  1/1    Running           0         60m  127.244.0.1  <none>  <none>            1/2
+pay-2  0/1    Running           0         60m  127.244.0.2  <none>  <none>            <none>
+pay-3  1/1    Terminating       0         60s  127.244.0.3  <none>  <none>            <none>
+pay-4  0/1    CrashLoopBackOff  4         60s  127.244.0.4  laptop  <none>            <none>
 # endpoints
 NAME  ENDPOINTS                                        AGE
 lb    127.0.2.1:1,127.0.2.2:1,127.0.2.1:2 + 1 more...  60m
 # events
-LAST SEEN  TYPE     REASON     OBJECT       MESSAGE            [SOURCE]  [COUNT]  [NAME]
-60m        Warning  PortInUse  service/pay  port 80 is in use  usher     1        old
-60s        Warning  PortInUse  service/pay  port 80 is in use  usher     1        new
+LAST SEEN  TYPE     REASON     OBJECT       [SUBOBJECT]  [SOURCE]       MESSAGE            [FIRST SEEN]  [COUNT]  [NAME]
+60m        Warning  PortInUse  service/pay  spec.ports   usher, laptop  port 80 is in use  120m          1        old
+60s        Warning  PortInUse  service/pay  spec.ports   usher, laptop  port 80 is in use  120m          1        new
 # namespaces
 NAME     STATUS  AGE
 finance  Active  60m
 # nodes
-NAME     STATUS                      ROLES          AGE  VERSION        [INTERNAL-IP]
-desktop  Unknown,SchedulingDisabled  <none>         60m                 <none>
-laptop   Ready                       control-plane  60m  v1.37.0+usher  127.0.0.1
+NAME     STATUS                      ROLES          AGE  VERSION        [INTERNAL-IP]  [EXTERNAL-IP]  [OS-IMAGE]  [KERNEL-VERSION]  [CONTAINER-RUNTIME]
+desktop  Unknown,SchedulingDisabled  <none>         60m                 <none>         <none>         <unknown>   <unknown>         <unknown>
+laptop   Ready                       control-plane  60m  v1.37.0+usher  127.0.0.1      192.0.2.1      Debian      6.1               <unknown>
 # ipaddresses
 NAME         PARENTREF
 10.96.143.7  services/finance/pay

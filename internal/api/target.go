@@ -1,9 +1,13 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"usher/registry"
 )
@@ -14,7 +18,7 @@ type target struct {
 	kind        *registry.Kind
 	namespace   string // "" for all namespaces, and where the Kind has none
 	name        string // "" for the collection
-	subresource string // "" or "status"
+	subresource string // "", "status" or, of a Pod, "log"
 }
 
 // key returns the Key of the object that t addresses.
@@ -60,6 +64,9 @@ func parseTarget(segments []string) (target, bool) {
 	if t.kind == nil || t.kind.Namespaced != (t.namespace != "") && (len(rest) > 1 || t.namespace != "") {
 		return target{}, false
 	}
+	if len(rest) > 3 && rest[2] == "proxy" {
+		rest = rest[:3] // what follows is a path at the other end
+	}
 	switch len(rest) {
 	case 1:
 		return t, true
@@ -68,9 +75,33 @@ func parseTarget(segments []string) (target, bool) {
 		return t, true
 	case 3:
 		t.name, t.subresource = rest[1], rest[2]
-		return t, t.subresource == "status" && t.kind.HasStatus
+		return t, t.subresource == "status" && t.kind.HasStatus || t.subresource == "log" && t.kind == registry.Pods || notServed[t.kind.Resource+"/"+t.subresource] != ""
 	}
 	return target{}, false
+}
+
+// notServed has Kubernetes' subresources that usher has not, and what to do
+// instead.
+var notServed = map[string]string{
+	"pods/attach":              "read what it writes with `usher logs`",
+	"pods/exec":                "its processes are this machine's: start another one beside them with `usher exec`",
+	"pods/portforward":         "dial the Pod at its address, or the Service at its ClusterIP, with `usher exec`",
+	"pods/proxy":               "dial the Pod at its address",
+	"services/proxy":           "dial the Service at its ClusterIP, with `usher exec`",
+	"nodes/proxy":              "there is no kubelet",
+	"pods/binding":             "a Pod says itself which node it is on",
+	"pods/ephemeralcontainers": "its processes are this machine's: attach to them as to any other",
+	"pods/eviction":            "delete the Pod",
+	"pods/resize":              "usher limits no resources",
+}
+
+// errNotServed is the answer to a request for one of them.
+func errNotServed(t target, instead string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusNotImplemented, Reason: "NotImplemented",
+		Message: fmt.Sprintf("%s/%s is not implemented by usher: %s", t.kind.Resource, t.subresource, instead),
+		Details: &metav1.StatusDetails{Group: t.kind.Group, Kind: t.kind.Resource, Name: t.name},
+	}}
 }
 
 // kindOf returns the Kind of a resource, or nil.

@@ -27,6 +27,8 @@ func TestParseTarget(t *testing.T) {
 		{"/apis/discovery.k8s.io/v1/endpointslices", target{kind: registry.EndpointSlices}, true},
 		{"/apis/discovery.k8s.io/v1/namespaces/a/endpointslices/b", target{kind: registry.EndpointSlices, namespace: "a", name: "b"}, true},
 		{"/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1", target{kind: registry.IPAddresses, name: "10.96.0.1"}, true},
+		{"/api/v1/namespaces/finance/services/http:pay:80/proxy/a/b/c", target{registry.Services, "finance", "http:pay:80", "proxy"}, true},
+		{"/api/v1/nodes/laptop/proxy/metrics", target{kind: registry.Nodes, name: "laptop", subresource: "proxy"}, true},
 		{"/api/v1/namespaces/finance/services/p%61y", target{kind: registry.Services, namespace: "finance", name: "pay"}, true},
 
 		{path: "/"},
@@ -34,13 +36,14 @@ func TestParseTarget(t *testing.T) {
 		{path: "/api/v2/services"},
 		{path: "/api/v1/secrets"},
 		{path: "/apis/apps/v1/deployments"},
-		{path: "/apis/discovery.k8s.io/v1/services"},         // of another group
-		{path: "/api/v1/endpointslices"},                     // likewise
-		{path: "/api/v1/services/pay"},                       // no namespace
-		{path: "/api/v1/namespaces/finance/nodes"},           // has none
-		{path: "/api/v1/namespaces/finance/services/a/b/c"},  // too long
-		{path: "/api/v1/namespaces/finance/services/a/log"},  // no such subresource
-		{path: "/api/v1/namespaces/finance/events/a/status"}, // has no status
+		{path: "/apis/discovery.k8s.io/v1/services"},          // of another group
+		{path: "/api/v1/endpointslices"},                      // likewise
+		{path: "/api/v1/services/pay"},                        // no namespace
+		{path: "/api/v1/namespaces/finance/nodes"},            // has none
+		{path: "/api/v1/namespaces/finance/services/a/b/c"},   // too long
+		{path: "/api/v1/namespaces/finance/services/a/log"},   // no such subresource
+		{path: "/api/v1/namespaces/finance/events/a/proxy/b"}, // cannot be dialed
+		{path: "/api/v1/namespaces/finance/events/a/status"},  // has no status
 		{path: "/api/v1/namespaces/finance/services//"},
 		{path: "/api/v1//services"},
 		{path: "//api/v1/services"},
@@ -56,6 +59,32 @@ func TestParseTarget(t *testing.T) {
 		}
 		if ok != tt.ok || ok && got != tt.want {
 			t.Errorf("%s = %+v, %t, want %+v, %t", tt.path, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+// What usher has not says so, and what to do instead, to every method that
+// kubectl may come with.
+func TestNotServed(t *testing.T) {
+	s, _ := newTestServer(t, 9, pod("finance", "a", "pay", "10.0.0.1", true))
+	for name, instead := range notServed {
+		resource, subresource, _ := strings.Cut(name, "/")
+		path := "/api/v1/namespaces/finance/" + resource + "/a/" + subresource
+		if resource == "nodes" {
+			path = "/api/v1/nodes/a/" + subresource
+		}
+		paths := []string{path}
+		if subresource == "proxy" {
+			paths = append(paths, path+"/", path+"/metrics/x?a=b")
+		}
+		for _, path := range paths {
+			for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE"} {
+				got := ask(t, s.Handler(), method, path, "", "Accept", "*/*")
+				if got.code != http.StatusNotImplemented || got.status.Reason != "NotImplemented" ||
+					got.status.Message != name+" is not implemented by usher: "+instead {
+					t.Errorf("%s %s: %d %s", method, path, got.code, got.body)
+				}
+			}
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 
@@ -20,12 +19,6 @@ import (
 func (s *Server) watch(w http.ResponseWriter, r *http.Request, sel selection, opts metav1.ListOptions, enc encoding) error {
 	if enc.yaml {
 		return notAcceptable(mediaJSON)
-	}
-	select {
-	case s.watches <- struct{}{}:
-		defer func() { <-s.watches }()
-	default:
-		return apierrors.NewTooManyRequests("too many watches are open, please try again later", 1)
 	}
 	ctx, cancel := s.watchContext(r.Context(), opts.TimeoutSeconds)
 	defer cancel()

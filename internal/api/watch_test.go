@@ -298,14 +298,42 @@ func TestWatchTable(t *testing.T) {
 		if e.Object.Kind != "Table" || (len(e.Object.ColumnDefinitions) > 0) != (i == 0) {
 			t.Errorf("event %d: a %s with %d columns", i, e.Object.Kind, len(e.Object.ColumnDefinitions))
 		}
-		if want == "" {
-			if e.Type != "BOOKMARK" || len(e.Object.Rows) != 0 || e.Object.ResourceVersion != "10" {
-				t.Errorf("event %d: %s with %d rows", i, e, len(e.Object.Rows))
-			}
-			continue
-		}
 		if len(e.Object.Rows) != 1 || e.Object.Rows[0].Cells[0] != want {
-			t.Errorf("event %d: %+v, want the row of %s", i, e.Object.Rows, want)
+			t.Errorf("event %d: %+v, want the row of %q", i, e.Object.Rows, want)
+		}
+		if want == "" && (e.Type != "BOOKMARK" || e.Object.ResourceVersion != "10") {
+			t.Errorf("event %d: %s, want a bookmark at 10", i, e)
+		}
+	}
+}
+
+// In Tables too a client finds the end of what there was at the beginning: the
+// annotation is in the row of the bookmark. All Kinds have such a row.
+func TestWatchTableEndMark(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	for _, k := range registry.Kinds {
+		path := "/apis/" + k.Group + "/" + k.Version + "/" + k.Resource
+		if k.Group == "" {
+			path = "/api/" + k.Version + "/" + k.Resource
+		}
+		w := openWatch(t, s.Handler(), path+"?watch=1&timeoutSeconds=5&allowWatchBookmarks=1&sendInitialEvents=1&resourceVersionMatch=NotOlderThan",
+			"Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+		for {
+			e := w.next()
+			if len(e.Object.Rows) != 1 {
+				t.Fatalf("%s: %s with %d rows", k.Resource, e, len(e.Object.Rows))
+			}
+			if e.Type != "BOOKMARK" {
+				continue // a Namespace, or what usher derives
+			}
+			var part metav1.PartialObjectMetadata
+			if err := json.Unmarshal(e.Object.Rows[0].Object.Raw, &part); err != nil {
+				t.Fatalf("%s: %v", k.Resource, err)
+			}
+			if part.Annotations[metav1.InitialEventsAnnotationKey] != "true" || part.ResourceVersion != "9" {
+				t.Errorf("%s: the bookmark's row has %+v", k.Resource, part.ObjectMeta)
+			}
+			break
 		}
 	}
 }
@@ -356,17 +384,22 @@ func (p *pausedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 func TestWatchLimit(t *testing.T) {
 	s, _ := newTestServer(t, 9)
+	d := newDoor(admitLocal)
 	for range maxWatches {
-		s.watches <- struct{}{}
+		d.watches <- struct{}{}
 	}
-	got := ask(t, s.Handler(), "GET", "/api/v1/services?watch=1", "")
+	got := ask(t, s.handler(d), "GET", "/api/v1/services?watch=1", "")
 	if got.code != http.StatusTooManyRequests || got.status.Reason != "TooManyRequests" || got.header.Get("Retry-After") != "1" {
 		t.Errorf("%d %s", got.code, got.body)
 	}
-	<-s.watches
-	w := openWatch(t, s.Handler(), "/api/v1/services?watch=1&timeoutSeconds=1")
+	if got := ask(t, s.handler(d), "GET", "/api/v1/services", ""); got.code != http.StatusOK {
+		t.Errorf("a list beside them: %d %s", got.code, got.body)
+	}
+	openWatch(t, s.handler(newDoor(admitLocal)), "/api/v1/services?watch=1&timeoutSeconds=1").end()
+	<-d.watches
+	w := openWatch(t, s.handler(d), "/api/v1/services?watch=1&timeoutSeconds=1")
 	w.end()
-	if got := len(s.watches); got != maxWatches-1 {
+	if got := len(d.watches); got != maxWatches-1 {
 		t.Errorf("%d watches are open, want %d: the last one has ended", got, maxWatches-1)
 	}
 }

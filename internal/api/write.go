@@ -28,6 +28,8 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, t target, verb st
 		return s.create(w, r, t, enc)
 	case "update":
 		return s.update(w, r, t, enc)
+	case "patch":
+		return s.patch(w, r, t, enc)
 	case "delete":
 		return s.delete(w, r, t, enc)
 	}
@@ -55,13 +57,16 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, enc en
 	if errs := metav1validation.ValidateCreateOptions(&opts); len(errs) > 0 {
 		return invalidOptions("CreateOptions", errs)
 	}
-	obj, err := readObject(w, r, t)
+	validation := newFieldValidation(opts.FieldValidation)
+	obj, err := readObject(w, r, t, validation)
 	if err != nil {
 		return err
 	}
-	if obj, err = s.writer(opts.DryRun).Create(r.Context(), obj); err != nil {
+	writer := s.writer(opts.DryRun).As(manager(opts.FieldManager, r.UserAgent()))
+	if obj, err = writer.Create(r.Context(), obj); err != nil {
 		return err
 	}
+	warn(w.Header(), validation.warnings...)
 	warn(w.Header(), registry.Warnings(obj, true)...)
 	return s.answerObject(w, r, enc, http.StatusCreated, obj)
 }
@@ -75,17 +80,19 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc en
 	if errs := metav1validation.ValidateUpdateOptions(&opts); len(errs) > 0 {
 		return invalidOptions("UpdateOptions", errs)
 	}
-	obj, err := readObject(w, r, t)
+	validation := newFieldValidation(opts.FieldValidation)
+	obj, err := readObject(w, r, t, validation)
 	if err != nil {
 		return err
 	}
-	if obj.GetName() != t.name {
-		return apierrors.NewBadRequest(fmt.Sprintf(
-			"the name of the object (%s) does not match the name on the URL (%s)", obj.GetName(), t.name))
-	}
-	if obj, err = s.writer(opts.DryRun).Update(r.Context(), obj, t.subresource); err != nil {
+	if err := t.checkNames(obj); err != nil {
 		return err
 	}
+	writer := s.writer(opts.DryRun).As(manager(opts.FieldManager, r.UserAgent()))
+	if obj, err = writer.Update(r.Context(), obj, t.subresource); err != nil {
+		return err
+	}
+	warn(w.Header(), validation.warnings...)
 	if t.subresource == "" {
 		warn(w.Header(), registry.Warnings(obj, false)...)
 	}
@@ -140,7 +147,7 @@ func (s *Server) deleteCollection(w http.ResponseWriter, r *http.Request, t targ
 		return err
 	}
 	enc.table = false
-	return answer(w, enc, http.StatusOK, newList(t.kind, s.opts.Store.Snapshot().Revision(), deleted))
+	return answer(w, enc, http.StatusOK, newList(t.kind, listMeta(s.opts.Store.Snapshot()), deleted))
 }
 
 func (s *Server) deleteAll(ctx context.Context, objects []registry.Object, opts metav1.DeleteOptions) ([]registry.Object, error) {
@@ -163,15 +170,16 @@ func (s *Server) deleteAll(ctx context.Context, objects []registry.Object, opts 
 
 // readObject reads the object that the body of a request is, and places it in
 // the namespace of the URL.
-func readObject(w http.ResponseWriter, r *http.Request, t target) (registry.Object, error) {
+func readObject(w http.ResponseWriter, r *http.Request, t target, validation *fieldValidation) (registry.Object, error) {
 	body, err := readBody(w, r, t.kind.Kind)
 	if err != nil {
 		return nil, err
 	}
-	obj, err := registry.DecodeStrict(t.kind, body)
+	obj, err := registry.DecodeFunc(t.kind, body, validation.judge)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
 	}
+	noted(w).object = obj.GetName()
 	switch obj.GetNamespace() {
 	case t.namespace:
 	case "":
@@ -189,14 +197,9 @@ func readObject(w http.ResponseWriter, r *http.Request, t target) (registry.Obje
 // readBody reads the body of a request, a document of that kind, as JSON. It
 // returns nothing for a request without one.
 func readBody(w http.ResponseWriter, r *http.Request, kind string) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-	switch {
-	case errors.As(err, new(*http.MaxBytesError)):
+	body, err := readBytes(w, r)
+	if err != nil || len(body) == 0 {
 		return nil, err
-	case err != nil:
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("read the body: %v", err))
-	case len(body) == 0:
-		return nil, nil
 	}
 	document, err := decodeJSON(r.Header.Get("Content-Type"), body)
 	if err != nil && !errors.As(err, new(apierrors.APIStatus)) {
@@ -204,6 +207,15 @@ func readBody(w http.ResponseWriter, r *http.Request, kind string) ([]byte, erro
 			"the object provided is unrecognized (must be of type %s): couldn't get version/kind; parse error: %v", kind, err))
 	}
 	return document, err
+}
+
+// readBytes reads the body of a request as it is.
+func readBytes(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	if err != nil && !errors.As(err, new(*http.MaxBytesError)) {
+		err = apierrors.NewBadRequest(fmt.Sprintf("read the body: %v", err))
+	}
+	return body, err
 }
 
 // readDeleteOptions reads them from the body or, without one, from the query.
@@ -226,6 +238,7 @@ func readDeleteOptions(w http.ResponseWriter, r *http.Request) (metav1.DeleteOpt
 			return opts, apierrors.NewBadRequest(err.Error())
 		}
 	}
+	noted(w).dryRun = len(opts.DryRun) > 0
 	if errs := metav1validation.ValidateDeleteOptions(&opts); len(errs) > 0 {
 		return opts, invalidOptions("DeleteOptions", errs)
 	}
@@ -239,11 +252,4 @@ func refuseDryRun(dryRun []string) error {
 		return apierrors.NewBadRequest("dryRun is not supported for leases")
 	}
 	return nil
-}
-
-// errNoPatch is the answer to PATCH.
-func errNoPatch(t target) error {
-	err := apierrors.NewMethodNotSupported(t.kind.GroupResource(), "patch")
-	err.ErrStatus.Message = fmt.Sprintf("patch is not supported yet on resources of kind %q: read the object, and replace it with PUT", t.kind.GroupResource())
-	return err
 }

@@ -25,11 +25,12 @@ func TestRefusedWrites(t *testing.T) {
 		message                              string // a part of it
 	}{
 		{"form", "POST", services, "application/x-www-form-urlencoded", pay, 415, "UnsupportedMediaType",
-			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml"},
-		{"protobuf", "PUT", services + "/pay", "application/vnd.kubernetes.protobuf", "k8s\x00", 415, "UnsupportedMediaType", "unknown format"},
+			"the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, application/vnd.kubernetes.protobuf"},
+		{"protobuf", "PUT", services + "/pay", mediaProtobuf, "k8s\x00", 400, "BadRequest", "parse error: empty body"},
+		{"no protobuf", "PUT", services + "/pay", mediaProtobuf, "{}", 400, "BadRequest", "does not appear to be a protobuf message"},
 		{"not JSON", "POST", services, mediaJSON, "{", 400, "BadRequest", "the object provided is unrecognized (must be of type Service): couldn't get version/kind; parse error: unexpected end of JSON input"},
 		{"empty", "POST", services, mediaJSON, "", 400, "BadRequest", ""},
-		{"unknown field", "POST", services, mediaYAML, "metadata: {name: pay}\nspec: {portz: []}\n", 400, "BadRequest",
+		{"unknown field", "POST", services + "?fieldValidation=Strict", mediaYAML, "metadata: {name: pay}\nspec: {portz: []}\n", 400, "BadRequest",
 			`Service in version "v1" cannot be handled as a Service: strict decoding error: unknown field "spec.portz"`},
 		{"wrong type", "POST", services, mediaJSON, `{"metadata":{"name":"pay"},"spec":{"ports":"80"}}`, 400, "BadRequest", "cannot be handled as a Service"},
 		{"other kind", "POST", services, mediaJSON, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"pay"}}`, 400, "BadRequest", "Pod in version \"v1\" cannot be handled as a Service"},

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/registry"
@@ -46,6 +43,7 @@ type Writer struct {
 	families []corev1.IPFamily // of the ServiceCIDRs
 	events   *eventLease
 	dryRun   bool
+	manager  string // who becomes the owner of what is set; "": nobody
 
 	allocations *allocations
 
@@ -202,130 +200,4 @@ func leaseOf(obj registry.Object) (etcd.LeaseID, error) {
 			field.NewPath("metadata", "annotations").Key(registry.AnnotationLease), name, err.Error()))
 	}
 	return id, nil
-}
-
-// protectedNamespaces cannot be deleted.
-var protectedNamespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSystem, metav1.NamespacePublic}
-
-// Delete removes an object. It returns the object, and whether it is gone: a
-// Pod under a lease terminates first, unless the grace period is 0.
-func (w *Writer) Delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) (obj registry.Object, gone bool, err error) {
-	for range attempts {
-		obj, gone, err = w.deleteOnce(ctx, key, opts)
-		if !errors.As(err, new(*etcd.ConflictError)) {
-			break
-		}
-	}
-	return obj, gone, statusError(err, key)
-}
-
-func (w *Writer) deleteOnce(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) (registry.Object, bool, error) {
-	obj, revision, err := w.read(ctx, key)
-	if err != nil {
-		return nil, false, err
-	}
-	if err := checkPreconditions(key, obj, opts.Preconditions); err != nil {
-		return nil, false, err
-	}
-	switch obj := obj.(type) {
-	case *corev1.Pod:
-		if grace := gracePeriod(obj, opts); grace > 0 {
-			terminating, err := w.terminate(ctx, obj, revision, grace)
-			return terminating, false, err
-		}
-	case *corev1.Namespace:
-		if slices.Contains(protectedNamespaces, key.Name) {
-			return nil, false, apierrors.NewForbidden(key.Kind.GroupResource(), key.Name, errors.New("this namespace may not be deleted"))
-		}
-		if err := w.empty(ctx, key.Name); err != nil {
-			return nil, false, err
-		}
-	case *networkingv1.ServiceCIDR:
-		if w.needed(obj) {
-			retired, err := w.retire(ctx, obj, revision)
-			return retired, false, err
-		}
-	case *networkingv1.IPAddress, *registry.NodePort:
-		if err := w.checkUnheld(ctx, obj); err != nil {
-			return nil, false, err
-		}
-	}
-	released, err := w.releases(ctx, obj)
-	if err != nil {
-		return nil, false, err
-	}
-	revision, err = w.commit(ctx, append([]etcd.Op{{Key: key, Revision: revision}}, released...)...)
-	if err != nil {
-		return nil, false, err
-	}
-	return stored(obj, revision), true, nil
-}
-
-// gracePeriod returns the seconds that pod has to terminate. There is nothing
-// to wait for when no process of ours is behind it.
-func gracePeriod(pod *corev1.Pod, opts metav1.DeleteOptions) int64 {
-	if pod.Annotations[registry.AnnotationLease] == "" {
-		return 0
-	}
-	if opts.GracePeriodSeconds != nil {
-		return *opts.GracePeriodSeconds
-	}
-	if pod.Spec.TerminationGracePeriodSeconds != nil {
-		return *pod.Spec.TerminationGracePeriodSeconds
-	}
-	return corev1.DefaultTerminationGracePeriodSeconds
-}
-
-// terminate marks pod as terminating: it gets no new connections, and whoever
-// runs it ends it. A shorter grace period shortens one already running.
-func (w *Writer) terminate(ctx context.Context, pod *corev1.Pod, revision, grace int64) (registry.Object, error) {
-	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds <= grace {
-		return pod, nil
-	}
-	pod.DeletionTimestamp = &metav1.Time{Time: time.Now().Add(time.Duration(grace) * time.Second).UTC().Truncate(time.Second)}
-	pod.DeletionGracePeriodSeconds = &grace
-	pod.Generation++
-	lease, err := leaseOf(pod)
-	if err != nil {
-		return nil, err
-	}
-	revision, err = w.commit(ctx, etcd.Op{Key: registry.KeyOf(pod), Object: pod, Revision: revision, Lease: lease})
-	if err != nil {
-		return nil, err
-	}
-	return stored(pod, revision), nil
-}
-
-func checkPreconditions(key registry.Key, obj registry.Object, p *metav1.Preconditions) error {
-	if p == nil {
-		return nil
-	}
-	if p.UID != nil && *p.UID != obj.GetUID() {
-		return apierrors.NewConflict(key.Kind.GroupResource(), key.Name, fmt.Errorf(
-			"Precondition failed: UID in precondition: %v, UID in object meta: %v", *p.UID, obj.GetUID()))
-	}
-	if p.ResourceVersion != nil && *p.ResourceVersion != obj.GetResourceVersion() {
-		return apierrors.NewConflict(key.Kind.GroupResource(), key.Name, fmt.Errorf(
-			"Precondition failed: ResourceVersion in precondition: %v, ResourceVersion in object meta: %v",
-			*p.ResourceVersion, obj.GetResourceVersion()))
-	}
-	return nil
-}
-
-// empty deletes everything in a namespace.
-func (w *Writer) empty(ctx context.Context, namespace string) error {
-	for _, k := range registry.Kinds {
-		if !k.Namespaced {
-			continue
-		}
-		for obj := range w.Store.Snapshot().List(k, namespace) {
-			if registry.IsDerived(obj) {
-				continue
-			}
-			if _, _, err := w.Delete(ctx, registry.KeyOf(obj), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
-				return err
-			}
-		}
-	}
-	return nil
 }

@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"usher/registry"
-	"usher/registry/etcd"
 )
 
 // readyCIDR says that addresses are given from a ServiceCIDR: they are from
@@ -55,16 +54,10 @@ func (w *Writer) retire(ctx context.Context, c *networkingv1.ServiceCIDR, revisi
 	if c.DeletionTimestamp != nil {
 		return c, nil
 	}
-	now := metav1.Time{Time: time.Now().UTC().Truncate(time.Second)}
-	c.DeletionTimestamp = &now
 	c.Status.Conditions = []metav1.Condition{{
 		Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionFalse, Reason: networkingv1.ServiceCIDRReasonTerminating,
 		Message:            "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR",
-		LastTransitionTime: now,
+		LastTransitionTime: metav1.Time{Time: time.Now().UTC().Truncate(time.Second)},
 	}}
-	revision, err := w.commit(ctx, etcd.Op{Key: registry.KeyOf(c), Object: c, Revision: revision})
-	if err != nil {
-		return nil, err
-	}
-	return stored(c, revision), nil
+	return w.terminate(ctx, c, revision, 0)
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -24,6 +25,8 @@ type claims struct {
 	w     *Writer
 	obj   registry.Object
 	lease etcd.LeaseID
+
+	started time.Time
 
 	fixed []registry.Key        // asked for by the object
 	open  []*allocation         // to be found
@@ -51,6 +54,7 @@ func (a *allocation) first() registry.Key {
 func (w *Writer) newClaims(obj registry.Object, lease etcd.LeaseID) *claims {
 	return &claims{
 		w: w, obj: obj, lease: lease, open: w.wanted(obj), fixed: w.claimed(obj), lost: make(map[registry.Key]bool),
+		started: time.Now(),
 	}
 }
 

@@ -27,6 +27,10 @@ func (w *Writer) Create(ctx context.Context, obj registry.Object) (registry.Obje
 	if obj.GetResourceVersion() != "" {
 		return nil, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
+	registry.SetDefaults(obj)
+	if err := w.own(registry.KindOf(obj).New(), obj, ""); err != nil {
+		return nil, err
+	}
 	base := obj.GetGenerateName()
 	if base == "" {
 		return w.create(ctx, obj)
@@ -74,6 +78,9 @@ func (w *Writer) create(ctx context.Context, obj registry.Object) (registry.Obje
 	}
 	if was := w.Store.Snapshot().Get(key); was != nil && registry.IsDerived(was) {
 		return nil, apierrors.NewAlreadyExists(key.Kind.GroupResource(), key.Name)
+	}
+	if ns := w.Store.Snapshot().Get(registry.Key{Kind: registry.Namespaces, Name: key.Namespace}); ns != nil && ns.GetDeletionTimestamp() != nil {
+		return nil, errTerminating(key)
 	}
 	return w.insert(ctx, obj)
 }
@@ -136,7 +143,6 @@ func prepareCreate(obj registry.Object) {
 	obj.SetDeletionTimestamp(nil)
 	obj.SetDeletionGracePeriodSeconds(nil)
 	obj.SetSelfLink("")
-	obj.SetManagedFields(nil)
 	switch obj := obj.(type) {
 	case *corev1.Service:
 		obj.Status = corev1.ServiceStatus{}

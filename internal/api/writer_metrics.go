@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +16,8 @@ import (
 type allocations struct {
 	ips, ipErrors     *prometheus.CounterVec // by cidr and scope
 	ports, portErrors *prometheus.CounterVec // by scope
+
+	took *prometheus.HistogramVec // by cidr
 }
 
 const (
@@ -31,6 +34,10 @@ func newAllocations() *allocations {
 		ipErrors:   counter("clusterip_allocator_allocation_errors_total", "ClusterIPs that could not be given.", "cidr", "scope"),
 		ports:      counter("nodeport_allocator_allocation_total", "Node ports given to Services.", "scope"),
 		portErrors: counter("nodeport_allocator_allocation_errors_total", "Node ports that could not be given.", "scope"),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "kube_apiserver", Subsystem: "clusterip_allocator", Name: "allocation_duration_seconds",
+			Help: "Time in which a Service with its ClusterIP was written.", Buckets: prometheus.DefBuckets,
+		}, []string{"cidr"}),
 	}
 }
 
@@ -56,7 +63,9 @@ func (c *claims) count(key registry.Key, scope string, given bool) {
 	case key.Kind == registry.NodePorts:
 		m.portErrors.WithLabelValues(scope).Inc()
 	case given:
-		m.ips.WithLabelValues(c.w.rangeOf(key.Name), scope).Inc()
+		cidr := c.w.rangeOf(key.Name)
+		m.ips.WithLabelValues(cidr, scope).Inc()
+		m.took.WithLabelValues(cidr).Observe(time.Since(c.started).Seconds())
 	default:
 		m.ipErrors.WithLabelValues(c.w.rangeOf(key.Name), scope).Inc()
 	}
@@ -86,8 +95,8 @@ func (w *Writer) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-func (m *allocations) vectors() []*prometheus.CounterVec {
-	return []*prometheus.CounterVec{m.ips, m.ipErrors, m.ports, m.portErrors}
+func (m *allocations) vectors() []prometheus.Collector {
+	return []prometheus.Collector{m.ips, m.ipErrors, m.ports, m.portErrors, m.took}
 }
 
 var (

@@ -28,7 +28,7 @@ type repair struct {
 // holds, and reports both, in Kubernetes' words where it has them. An address
 // that two objects have is reported only: which of them is to get another is
 // for people to say. It also removes the ServiceCIDRs that were waiting for
-// their last address.
+// their last address, and the Namespaces for the last object in them.
 func (w *Writer) Repair(ctx context.Context, report func(about registry.Object, reason, message string)) error {
 	r := &repair{w: w, snapshot: w.Store.Snapshot(), report: report, held: make(map[registry.Key]bool)}
 	var errs []error
@@ -50,6 +50,9 @@ func (w *Writer) Repair(ctx context.Context, report func(about registry.Object, 
 				errs = append(errs, err)
 			}
 		}
+	}
+	for obj := range r.snapshot.List(registry.Namespaces, "") {
+		errs = append(errs, w.finishNamespace(ctx, obj.GetName()))
 	}
 	return errors.Join(errs...)
 }

@@ -1,16 +1,16 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/registry"
@@ -20,38 +20,96 @@ import (
 // Update replaces an object, or with subresource "status" its status alone,
 // and returns it as stored. A resourceVersion in obj must be the present one.
 func (w *Writer) Update(ctx context.Context, obj registry.Object, subresource string) (registry.Object, error) {
-	key := registry.KeyOf(obj)
-	switch revision, err := strconv.ParseUint(cmp.Or(obj.GetResourceVersion(), "0"), 10, 64); {
-	case err != nil:
-		return nil, invalid(key, field.Invalid(field.NewPath("metadata", "resourceVersion"), obj.GetResourceVersion(), err.Error()))
-	case revision == 0:
-		obj.SetResourceVersion("") // any
+	return w.Change(ctx, registry.KeyOf(obj), subresource, func(registry.Object) (registry.Object, error) {
+		return obj.DeepCopyObject().(registry.Object), nil
+	})
+}
+
+// Change replaces an object, or with subresource "status" its status alone, by
+// what change makes of it, and returns it as stored. change must leave the old
+// object as it is; it is called again when somebody else was faster. A
+// resourceVersion that it sets must be the present one.
+func (w *Writer) Change(ctx context.Context, key registry.Key, subresource string, change func(old registry.Object) (registry.Object, error)) (registry.Object, error) {
+	owned := func(old registry.Object) (registry.Object, error) {
+		obj, err := change(old)
+		if err != nil {
+			return nil, err
+		}
+		registry.SetDefaults(obj)
+		return obj, w.own(old, obj, subresource)
 	}
+	return w.retry(ctx, key, subresource, owned)
+}
+
+// retry makes a change until nobody else was faster. change settles who owns
+// the fields, too.
+func (w *Writer) retry(ctx context.Context, key registry.Key, subresource string, change func(old registry.Object) (registry.Object, error)) (registry.Object, error) {
 	for range attempts {
-		out, err := w.updateOnce(ctx, key, obj, subresource)
-		if !errors.As(err, new(*etcd.ConflictError)) || obj.GetResourceVersion() != "" {
+		out, err := w.changeOnce(ctx, key, subresource, change)
+		if !errors.As(err, new(*etcd.ConflictError)) {
 			return out, statusError(err, key)
 		}
 	}
 	return nil, statusError(&etcd.ConflictError{Key: key}, key)
 }
 
-func (w *Writer) updateOnce(ctx context.Context, key registry.Key, want registry.Object, subresource string) (registry.Object, error) {
+// Apply merges an applied configuration into an object, or into its status,
+// and returns it as stored, and whether it was created by that (server-side
+// apply, KEP-555). The Writer's manager becomes the owner of what the
+// configuration sets, and loses what it set before and leaves out now. Unless
+// force is set, a field that somebody else owns with another value is a
+// conflict, 409.
+func (w *Writer) Apply(ctx context.Context, key registry.Key, subresource string, applied *unstructured.Unstructured, force bool) (obj registry.Object, created bool, err error) {
+	for range attempts {
+		obj, err = w.retry(ctx, key, subresource, func(old registry.Object) (registry.Object, error) {
+			return w.merge(old, applied, subresource, force)
+		})
+		if !apierrors.IsNotFound(err) || subresource != "" || applied.GetUID() != "" {
+			return obj, false, err
+		}
+		if obj, err = w.merge(key.Kind.New(), applied, "", force); err != nil {
+			return nil, false, err
+		}
+		obj, err = w.create(ctx, obj)
+		if !apierrors.IsAlreadyExists(err) {
+			return obj, err == nil, err
+		}
+	}
+	return nil, false, err
+}
+
+// checkVersion refuses to replace another state of an object, or another
+// object, than the one that want is about.
+func checkVersion(key registry.Key, want, old registry.Object) error {
+	if rv := want.GetResourceVersion(); rv != "" && rv != "0" && rv != old.GetResourceVersion() {
+		if _, err := strconv.ParseUint(rv, 10, 64); err != nil {
+			return invalid(key, field.Invalid(field.NewPath("metadata", "resourceVersion"), rv, err.Error()))
+		}
+		return statusError(&etcd.ConflictError{Key: key}, key)
+	}
+	if uid := want.GetUID(); uid != "" {
+		return checkPreconditions(key, old, &metav1.Preconditions{UID: &uid})
+	}
+	return nil
+}
+
+func (w *Writer) changeOnce(ctx context.Context, key registry.Key, subresource string, change func(old registry.Object) (registry.Object, error)) (registry.Object, error) {
 	old, revision, err := w.read(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	if rv := want.GetResourceVersion(); rv != "" && rv != old.GetResourceVersion() {
-		return nil, &etcd.ConflictError{Key: key, Exists: true, Current: old}
+	obj, err := change(old)
+	if err != nil {
+		return nil, err
 	}
-	if uid := want.GetUID(); uid != "" && uid != old.GetUID() {
-		return nil, apierrors.NewConflict(key.Kind.GroupResource(), key.Name, fmt.Errorf(
-			"Precondition failed: UID in precondition: %v, UID in object meta: %v", uid, old.GetUID()))
+	if err := checkVersion(key, obj, old); err != nil {
+		return nil, err
 	}
-	obj := want.DeepCopyObject().(registry.Object)
 	var errs field.ErrorList
 	if subresource == "status" {
+		managed := obj.GetManagedFields()
 		obj = withStatus(old.DeepCopyObject().(registry.Object), obj)
+		obj.SetManagedFields(managed)
 		registry.SetDefaults(obj)
 	} else {
 		errs = w.prepareUpdate(obj, old)
@@ -63,7 +121,10 @@ func (w *Writer) updateOnce(ctx context.Context, key registry.Key, want registry
 	if len(errs) > 0 {
 		return nil, invalid(key, errs...)
 	}
-	if apiequality.Semantic.DeepEqual(obj, old) {
+	if finalized(obj, old) {
+		return w.remove(ctx, obj, revision)
+	}
+	if !changed(obj, old) {
 		return old, w.applied(ctx, revision)
 	}
 	return w.replace(ctx, obj, old, revision)
@@ -108,7 +169,6 @@ func (w *Writer) prepareUpdate(obj, old registry.Object) field.ErrorList {
 	obj.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
 	obj.SetGenerateName(old.GetGenerateName())
 	obj.SetSelfLink("")
-	obj.SetManagedFields(nil)
 	if registry.KindOf(obj).HasStatus {
 		withStatus(obj, old)
 	}
@@ -157,6 +217,7 @@ func sameSpec(obj, old registry.Object) bool {
 	obj.SetAnnotations(old.GetAnnotations())
 	obj.SetOwnerReferences(old.GetOwnerReferences())
 	obj.SetFinalizers(old.GetFinalizers())
+	obj.SetManagedFields(old.GetManagedFields())
 	obj.SetResourceVersion(old.GetResourceVersion())
 	return apiequality.Semantic.DeepEqual(obj, old)
 }

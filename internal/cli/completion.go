@@ -53,10 +53,7 @@ func (g *globals) completeObjects(cmd *cobra.Command, args []string, prefix stri
 	case slashed:
 		return g.completeNames(cmd.Context(), kind, kind+"/", nil), cobra.ShellCompDirectiveNoFileComp
 	case len(args) == 0:
-		var types []cobra.Completion
-		for _, k := range registry.Kinds {
-			types = append(types, k.Resource)
-		}
+		types := typeNames()
 		if cmd.Name() == "get" {
 			types = append(types, connectionNames[0])
 		}
@@ -67,8 +64,24 @@ func (g *globals) completeObjects(cmd *cobra.Command, args []string, prefix stri
 	return g.completeNames(cmd.Context(), args[0], "", args[1:]), cobra.ShellCompDirectiveNoFileComp
 }
 
+// typeNames returns the types that there are.
+func typeNames() []cobra.Completion {
+	var types []cobra.Completion
+	for _, k := range registry.Kinds {
+		types = append(types, k.Resource)
+	}
+	return types
+}
+
 func (g *globals) completeNamespace(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	return g.completeNames(cmd.Context(), "namespaces", "", nil), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (g *globals) completePods(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return g.completeNames(cmd.Context(), "pods", "", nil), cobra.ShellCompDirectiveNoFileComp
 }
 
 // completeNames returns the names of the objects of a type, but for those that

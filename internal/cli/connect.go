@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"usher/internal/api"
 	"usher/internal/client"
 	"usher/internal/config"
 	"usher/internal/daemon"
+	"usher/internal/pki"
 	"usher/registry"
 )
 
@@ -23,6 +25,8 @@ import (
 type globals struct {
 	env       Env
 	server    string
+	tokenFlag string
+	authority string // a file
 	namespace string // as the flag says; "" without it
 
 	mu     sync.Mutex // guards the following
@@ -32,6 +36,8 @@ type globals struct {
 func (g *globals) addFlags(root *cobra.Command) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.server, "server", "", "the daemon's API: unix:/path or http(s)://host:port (USHER_SERVER)")
+	flags.StringVar(&g.tokenFlag, "token", "", "bearer token for the API (USHER_TOKEN)")
+	flags.StringVar(&g.authority, "certificate-authority", "", "file with who signs the API's certificate (USHER_CERTIFICATE_AUTHORITY)")
 	flags.StringVarP(&g.namespace, "namespace", "n", "", "the namespace of the request (USHER_NAMESPACE; default \"default\")")
 	complete(root, "namespace", g.completeNamespace)
 }
@@ -39,13 +45,22 @@ func (g *globals) addFlags(root *cobra.Command) {
 // client returns a client of the daemon that the flags or the environment
 // name. The caller must Close it.
 func (g *globals) client() (*client.Client, error) {
-	server := cmp.Or(g.server, g.env.Getenv("USHER_SERVER"), "unix:"+config.DefaultSocket(g.env.Getenv))
+	server := g.address()
 	c, err := client.New(server, g.token(server))
 	if err != nil {
 		return nil, err
 	}
 	c.Warn = g.warn
+	if err := g.trust(c, server); err != nil {
+		c.Close()
+		return nil, err
+	}
 	return c, nil
+}
+
+// address returns the daemon that the flags or the environment name.
+func (g *globals) address() string {
+	return cmp.Or(g.server, g.env.Getenv("USHER_SERVER"), "unix:"+config.DefaultSocket(g.env.Getenv))
 }
 
 // warn prints a warning of the server once, however many requests are answered
@@ -62,26 +77,59 @@ func (g *globals) warn(text string) {
 	}
 }
 
-// token returns what shows to server that this user may write: USHER_TOKEN, or
-// what the daemon of this user keeps where only this user can read it. The
-// latter goes to no other machine.
+// token returns what shows to server who this user is: the flag, USHER_TOKEN, or
+// what the daemon of this user keeps for its administrator.
 func (g *globals) token(server string) string {
-	if token := g.env.Getenv("USHER_TOKEN"); token != "" || strings.HasPrefix(server, "unix:") {
+	if token := cmp.Or(g.tokenFlag, g.env.Getenv("USHER_TOKEN")); token != "" {
 		return token
 	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return ""
+	return strings.TrimSpace(string(g.ownFile(server, daemon.TokenFile(api.RoleAdmin))))
+}
+
+// trust tells c who may have signed the certificate of server: whom the flag or
+// the environment names, else the authority of this user's daemon, else those
+// that the system trusts.
+func (g *globals) trust(c *client.Client, server string) error {
+	file := cmp.Or(g.authority, g.env.Getenv("USHER_CERTIFICATE_AUTHORITY"))
+	if file == "" {
+		if own := g.ownFile(server, pki.CertFile); own != nil {
+			return c.Trust(own)
+		}
+		return nil
 	}
-	if addr, err := netip.ParseAddr(u.Hostname()); u.Hostname() != "localhost" && (err != nil || !addr.IsLoopback()) {
-		return ""
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("read the certificate authority: %w", err)
+	}
+	if err := c.Trust(data); err != nil {
+		return fmt.Errorf("read the certificate authority: %s: %w", file, err)
+	}
+	return nil
+}
+
+// ownFile reads a file out of the state directory of this user's daemon, for a
+// server on the control port of this machine alone: a token goes to no other
+// one. Without such a file, the server says what it wants.
+func (g *globals) ownFile(server, name string) []byte {
+	if strings.HasPrefix(server, "unix:") || !isHere(server) {
+		return nil
 	}
 	dir := cmp.Or(g.env.Getenv("USHER_DATADIR"), config.DefaultDataDir(g.env.Getenv))
-	data, err := os.ReadFile(filepath.Join(dir, daemon.TokenFile))
+	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
-		return "" // the server says what it wants
+		return nil
 	}
-	return strings.TrimSpace(string(data))
+	return data
+}
+
+// isHere reports whether a server is on this machine.
+func isHere(server string) bool {
+	u, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	addr, err := netip.ParseAddr(u.Hostname())
+	return u.Scheme == "unix" || u.Hostname() == "localhost" || err == nil && addr.IsLoopback()
 }
 
 // requestNamespace returns the namespace that a request is about when its

@@ -18,10 +18,7 @@ import (
 // A deletion is what delete was asked for.
 type deletion struct {
 	*globals
-	files          files
-	selector       string
-	all            bool
-	everywhere     bool
+	picking        picking
 	ignoreNotFound bool
 	wait           bool
 	grace          int64
@@ -43,11 +40,9 @@ terminates first: it gets no new connections, and the process is asked to end.`,
   usher delete pod payment-0 --now`,
 		RunE: func(cmd *cobra.Command, args []string) error { return d.run(cmd.Context(), args) },
 	}
-	d.files.addFlags(cmd)
+	d.picking.addFlags(cmd)
+	d.picking.addAllFlag(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&d.selector, "selector", "l", "", "label selector")
-	f.BoolVar(&d.all, "all", false, "all objects of the type in the namespace")
-	f.BoolVarP(&d.everywhere, "all-namespaces", "A", false, "in all namespaces, with -l or --all")
 	f.BoolVar(&d.ignoreNotFound, "ignore-not-found", false, "an object that is not there is no error")
 	f.BoolVar(&d.wait, "wait", true, "wait until the objects are gone")
 	f.Int64Var(&d.grace, "grace-period", -1, "seconds for a Pod to terminate; negative: its own")
@@ -117,33 +112,10 @@ func (d *deletion) check(args []string) error {
 	if err := d.dryRun.check(); err != nil {
 		return err
 	}
-	selecting := d.all || d.selector != ""
-	switch {
-	case d.all && d.selector != "":
-		return usagef("--all and -l exclude each other")
-	case d.now && d.grace >= 0:
+	if d.now && d.grace >= 0 {
 		return usagef("--now and --grace-period exclude each other")
-	case len(d.files.paths) > 0 && len(args) > 0:
-		return usagef("when paths are provided as input, you may not specify resources by arguments as well")
-	case len(d.files.paths) > 0 && (selecting || d.everywhere):
-		return usagef("when paths are provided as input, you may not specify --all, -l or -A as well")
-	case len(d.files.paths) > 0:
-		return nil
-	case len(args) == 0:
-		return usagef("you must provide one or more resources by argument or filename, as in: -f service.yaml, svc web, svc/web")
 	}
-	targets, err := parseTargets(args)
-	switch {
-	case err != nil:
-		return err
-	case hasNames(targets) && selecting:
-		return usagef("name cannot be provided when a selector is specified")
-	case hasNames(targets) && d.everywhere:
-		return usagef("a resource cannot be deleted by name across all namespaces")
-	case !hasNames(targets) && !selecting:
-		return usagef("resource(s) were provided, but no name was specified: give names, -l or --all")
-	}
-	return nil
+	return d.picking.check(args)
 }
 
 // say tells that an object was deleted.
@@ -162,36 +134,18 @@ func (d *deletion) say(key registry.Key) error {
 
 // keys returns the keys of what is to be deleted.
 func (d *deletion) keys(ctx context.Context, c *client.Client, args []string) ([]registry.Key, error) {
-	if len(d.files.paths) > 0 {
-		return d.readKeys(d.files, "deleting")
+	if !d.picking.selects() {
+		return d.picking.keys(d.globals, args, "deleting")
 	}
-	targets, err := parseTargets(args)
+	d.ignoreNotFound = true // what is selected may go by itself
+	objects, err := d.picking.selected(ctx, d.globals, c, args)
 	if err != nil {
 		return nil, err
 	}
 	var keys []registry.Key
-	if hasNames(targets) {
-		for _, t := range targets {
-			for _, name := range t.names {
-				keys = append(keys, d.key(t.kind, name))
-			}
-		}
-		return keys, nil
-	}
-	d.ignoreNotFound = true // what is selected may go by itself
-	for _, t := range targets {
-		namespace := d.key(t.kind, "").Namespace
-		if d.everywhere {
-			namespace = ""
-		}
-		list, err := c.List(ctx, t.kind, namespace, client.ListOptions{LabelSelector: d.selector})
-		if err != nil {
-			return nil, err
-		}
-		for _, obj := range list.Items {
-			if !registry.IsDerived(obj) { // it goes with what it is derived from
-				keys = append(keys, registry.KeyOf(obj))
-			}
+	for _, obj := range objects {
+		if !registry.IsDerived(obj) { // it goes with what it is derived from
+			keys = append(keys, registry.KeyOf(obj))
 		}
 	}
 	return keys, nil

@@ -36,8 +36,8 @@ When no object has the name, those whose names begin with it are shown.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return q.describe(cmd.Context(), args) },
 	}
 	f := cmd.Flags()
-	f.BoolVarP(&q.everywhere, "all-namespaces", "A", false, "in all namespaces")
-	f.StringVarP(&q.selector, "selector", "l", "", "label selector")
+	f.BoolVarP(&q.picking.everywhere, "all-namespaces", "A", false, "in all namespaces")
+	f.StringVarP(&q.picking.selector, "selector", "l", "", "label selector")
 	cmd.ValidArgsFunction = g.completeObjects
 	return cmd
 }

@@ -92,6 +92,10 @@ func cutMarker(line []byte) (rest []byte, ok bool) {
 // values returns the values of a part as JSON: more than one only if it is
 // JSON already, none if it is empty or has directives and comments only.
 func (p part) values() ([]json.RawMessage, error) {
+	if bytes.HasPrefix(p.text, []byte("\xfe\xff")) || bytes.HasPrefix(p.text, []byte("\xff\xfe")) {
+		// YAML would read it, but not what is behind a marker in it.
+		return nil, errors.New("it is UTF-16: save it as UTF-8")
+	}
 	if values, ok := jsonValues(p.text); ok {
 		return values, nil
 	}

@@ -83,6 +83,7 @@ func FuzzParseDocuments(f *testing.F) {
 	for _, s := range []string{"a: 1\n---\na: 2\n", `{"a":1}{"a":2}`, "%YAML 1.1\n---\n{}", "kind: List\nitems: [{a: 1}]", "--- |\n x\n...\n", "5"} {
 		f.Add([]byte(s), []byte(s))
 	}
+	f.Add([]byte(""), []byte("\xfe\xff")) // the mark of UTF-16
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		if len(a) > 1<<12 || len(b) > 1<<12 {
 			return // what YAML does with large ones is its own matter

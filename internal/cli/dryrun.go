@@ -48,15 +48,15 @@ func (d dryRun) suffix() string {
 	return ""
 }
 
-// pretend returns obj as it would be sent, and what send would do to it: for
+// pretend returns an object as it would be sent, and what send would do to it: for
 // that it is enough to know whether it exists.
-func (w *writeCommand) pretend(ctx context.Context, c *client.Client, obj registry.Object) (registry.Object, string, error) {
+func (w *writeCommand) pretend(ctx context.Context, c *client.Client, m manifest) (registry.Object, string, error) {
 	if w.verb != "applying" {
-		return obj, w.done, nil
+		return m.object, w.done, nil
 	}
-	_, err := c.Get(ctx, registry.KeyOf(obj))
+	_, err := c.Get(ctx, registry.KeyOf(m.object))
 	if apierrors.IsNotFound(err) {
-		return obj, "created", nil
+		return m.object, "created", nil
 	}
-	return obj, "configured", err
+	return m.object, "configured", err
 }

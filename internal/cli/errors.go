@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -79,8 +80,8 @@ func message(err error) string {
 		return "error: " + m.err.Error() + m.in()
 	case !fromServer:
 		return "error: " + err.Error()
-	case apierrors.IsInvalid(err) && status.ErrStatus.Details != nil:
-		return invalidMessage(status.ErrStatus.Details) + m.in()
+	case apierrors.IsInvalid(err):
+		return invalidMessage(status.ErrStatus) + m.in()
 	}
 	text := fmt.Sprintf("Error from server (%s): %s", cmp.Or(status.ErrStatus.Reason, "Unknown"), err)
 	if apierrors.IsUnauthorized(err) {
@@ -89,17 +90,31 @@ func message(err error) string {
 	return text
 }
 
-// invalidMessage lists everything that is wrong with an object.
-func invalidMessage(d *metav1.StatusDetails) string {
+// invalidMessage lists everything that is wrong with an object, or with a
+// request.
+func invalidMessage(status metav1.Status) string {
+	text := "The request is invalid"
+	d := cmp.Or(status.Details, new(metav1.StatusDetails))
+	switch {
+	case d.Kind != "" || d.Name != "":
+		text = fmt.Sprintf("The %s %q is invalid", d.Kind, d.Name)
+	case status.Message != "" && len(d.Causes) == 0:
+		text += ": " + status.Message
+	}
 	var lines []string
 	for _, c := range d.Causes {
-		lines = append(lines, strings.TrimPrefix(c.Field+": ", ": ")+c.Message)
+		line := strings.TrimPrefix(c.Field+": ", ": ") + c.Message
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
 	}
-	text := fmt.Sprintf("The %s %q is invalid: ", d.Kind, d.Name)
-	if len(lines) == 1 {
-		return text + lines[0]
+	switch len(lines) {
+	case 0:
+		return text
+	case 1:
+		return text + ": " + lines[0]
 	}
-	return text + "\n* " + strings.Join(lines, "\n* ")
+	return text + ": \n* " + strings.Join(lines, "\n* ")
 }
 
 // A manifestError is about an object out of a file.

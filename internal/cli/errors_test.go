@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"usher/registry"
@@ -22,7 +23,7 @@ func TestReport(t *testing.T) {
 	invalid := func(errs ...*field.Error) error {
 		return apierrors.NewInvalid(registry.Services.GroupVersionKind.GroupKind(), "a", errs)
 	}
-	port := field.Invalid(field.NewPath("port"), 0, "too small")
+	port, name := field.Invalid(field.NewPath("port"), 0, "too small"), field.Required(field.NewPath("name"), "")
 	tests := map[string]struct {
 		err  error
 		code int
@@ -41,8 +42,10 @@ func TestReport(t *testing.T) {
 		"of a manifest, ours":        {manifestError{"applying", `"f"`, errors.New("it broke")}, 1, "error: it broke\n  in \"f\"\n"},
 		"of a manifest that it says": {manifestError{"applying", `"f"`, errors.New(`"f" broke`)}, 1, "error: \"f\" broke\n"},
 		"invalid":                    {invalid(port), 1, "The Service \"a\" is invalid: port: Invalid value: 0: too small\n"},
-		"invalid in a manifest": {manifestError{"applying", `"f"`, invalid(port, port)}, 1,
-			"The Service \"a\" is invalid: \n* port: Invalid value: 0: too small\n* port: Invalid value: 0: too small\n  in \"f\"\n"},
+		"invalid in a manifest": {manifestError{"applying", `"f"`, invalid(port, name, port)}, 1,
+			"The Service \"a\" is invalid: \n* port: Invalid value: 0: too small\n* name: Required value\n  in \"f\"\n"},
+		"invalid, nobody knows what": {&apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonInvalid, Message: "a patch"}}, 1,
+			"The request is invalid: a patch\n"},
 		"unauthorized": {apierrors.NewUnauthorized("Unauthorized"), 1,
 			"Error from server (Unauthorized): Unauthorized\n  the daemon's token is in the file \"token\" of its data directory: put it into USHER_TOKEN\n"},
 		"no reason":   {&apierrors.StatusError{}, 1, "Error from server (Unknown): \n"},

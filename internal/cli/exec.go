@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -18,34 +21,49 @@ import (
 	"usher/internal/client"
 	"usher/internal/direct"
 	"usher/internal/netenv"
+	"usher/internal/vip"
+	"usher/registry"
 )
 
 func newExecCommand(g *globals) *cobra.Command {
-	var mode string
+	mode := modeAuto
 	var links bool
 	cmd := &cobra.Command{
-		Use:   "exec [-n NAMESPACE] [--mode namespace|direct] -- COMMAND [ARG...]",
+		Use:   "exec [-n NAMESPACE] [--mode auto|direct|proxy|private|host] -- COMMAND [ARG...]",
 		Short: "Run a program that sees Services by their names",
 		Long: `Run a program, unmodified, where names such as backend or payment-service.finance
-resolve to ClusterIPs, as in a Pod of the namespace. The files of the machine stay
-as they are: the program has a resolv.conf of its own.
+resolve, and ClusterIPs are reached, as in a Pod of the namespace. The files of the
+machine stay as they are.
 
-The ClusterIPs have to be visible where the program runs: the daemon has to have
-the anyip view in this network namespace. That is --mode namespace.
+  direct   connections and datagrams to ClusterIPs go straight to a backend, and names
+           to a nameserver of usher exec; everything else is as without usher
+  proxy    the same, but to the daemon's proxy, which sees every byte
+  private  the program has a network of its own, with every Service and nothing else:
+           no internet and no localhost of the machine, for tests that depend on nothing
+  host     the program has a resolv.conf of its own alone, where ClusterIPs are visible:
+           the daemon has the anyip view in this network namespace
+  auto     direct where it works, otherwise host or private; it says which, and why
 
-With --mode direct the ClusterIPs need not be visible anywhere: TCP connections
-to them go straight to a backend, whatever the program. Names do not resolve in
-this mode yet; the variables of Services, as WEB_SERVICE_HOST, are there. It
-needs Linux 5.19 and no privilege, and programs that gain privileges when they
-start, as sudo, do not: run usher itself with sudo. UDP and 32-bit programs are
-not translated. It stays until everything that the program started has ended.
+The default is auto. A Service with the annotation usher.internal/path: proxy, or
+whose backends are told the client's address by a PROXY header, is reached through
+the proxy in mode direct too.
 
-Where /etc/resolv.conf is no link into /run and is replaced while the program runs,
-as DHCP may do, the program gets the new one: start it again.
+direct and proxy need Linux 5.19 and no privilege, and programs that gain privileges
+when they start, as sudo, do not: run usher itself with sudo. From a network namespace
+of its own a program reaches no Service. usher stays until everything that the program
+started has ended.
+
+private needs user namespaces, or root, and the daemon's unix socket. What the program
+leaves behind in the background reaches no Service any more when it has ended. It
+cannot listen on every address at a port that a Service has: on localhost it can.
+
+In mode host, where /etc/resolv.conf is no link into /run and is replaced while the
+program runs, as DHCP may do, the program gets the new one: start it again.
 
 Exit code, signals and terminal are the program's own.`,
 		Example: `  usher exec -- curl http://web/
-  usher exec -n finance -- java PaymentClient.java`,
+  usher exec -n finance -- java PaymentClient.java
+  usher exec --mode private -- go test ./...`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || cmd.ArgsLenAtDash() > 0 {
 				return usagef("want a command: usher exec [-n NAMESPACE] -- COMMAND [ARG...]")
@@ -53,23 +71,17 @@ Exit code, signals and terminal are the program's own.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if mode != modeNamespace && mode != modeDirect {
-				return usagef("unknown mode %q: want %s or %s", mode, modeNamespace, modeDirect)
+			if !slices.Contains(modes, mode) {
+				return usagef("unknown mode %q: want one of %s", mode, strings.Join(modes, ", "))
 			}
 			return g.exec(cmd.Context(), mode, links, args)
 		},
 	}
-	cmd.Flags().StringVar(&mode, "mode", modeNamespace, "how the program sees Services: namespace or direct")
+	cmd.Flags().StringVar(&mode, "mode", mode, "how the program sees Services: auto, direct, proxy, private or host")
 	addLinksFlag(cmd, &links)
 	cmd.Flags().SetInterspersed(false)
 	return cmd
 }
-
-// The modes of exec.
-const (
-	modeNamespace = "namespace" // a resolv.conf of its own, where the ClusterIPs are visible
-	modeDirect    = "direct"    // connections are translated
-)
 
 func (g *globals) exec(ctx context.Context, mode string, links bool, args []string) error {
 	namespace := g.requestNamespace()
@@ -80,20 +92,32 @@ func (g *globals) exec(ctx context.Context, mode string, links bool, args []stri
 	if err != nil {
 		return err
 	}
+	if mode != modePrivate && mode != modeHost {
+		go probe() // meanwhile
+	}
+	laterGarbage()
 	status, err := c.Status(ctx)
 	if err != nil {
 		return err
 	}
-	services, err := serviceVariables(ctx, c, namespace, links)
+	services, err := c.List(ctx, registry.Services, "", client.ListOptions{})
 	if err != nil {
 		return err
 	}
-	env := slices.Concat(services, os.Environ()) // the user's own variables win
+	if mode == modeAuto {
+		var why string
+		mode, why = g.chooseMode(status)
+		fmt.Fprintf(g.env.Stderr, "usher: mode %s: %s\n", mode, why)
+	}
+	env := slices.Concat(variablesOf(services, namespace, links), os.Environ()) // the user's own variables win
 	var code int
-	if mode == modeDirect {
-		code, err = g.execDirect(c, status, args, env)
-	} else {
-		code, err = execNamespace(c, status, namespace, args, env)
+	switch mode {
+	case modeHost:
+		code, err = execHost(c, status, namespace, args, env)
+	case modePrivate:
+		code, err = g.execPrivate(c, status, namespace, args, env)
+	default:
+		code, err = g.execTranslated(c, status, services, mode == modeProxy, namespace, args, env)
 	}
 	if err != nil {
 		fmt.Fprintln(g.env.Stderr, message(err))
@@ -104,8 +128,41 @@ func (g *globals) exec(ctx context.Context, mode string, links bool, args []stri
 	return nil
 }
 
-// execNamespace runs a program that has a resolv.conf of its own.
-func execNamespace(c *client.Client, status *api.Status, namespace string, args, env []string) (code int, err error) {
+// laterGarbage leaves what is made at the start to be collected later: that is
+// little, and by then many a program has ended.
+func laterGarbage() {
+	usual := debug.SetGCPercent(400)
+	time.AfterFunc(time.Second, func() { debug.SetGCPercent(usual) })
+}
+
+// probe finds out what the kernel can do, once.
+var probe = sync.OnceValue(direct.Probe)
+
+// translates returns why the modes direct and proxy do not work here, or nil.
+func translates(status *api.Status) error {
+	if !sharesNetwork(status) {
+		return errors.New("the daemon is in another network namespace than this one, and so are backends on loopback" +
+			"\n  run exec where the daemon runs")
+	}
+	err := probe()
+	if errors.Is(err, direct.ErrNested) {
+		return nested(err)
+	}
+	if err != nil {
+		return fmt.Errorf("%w\n  or, in a network of its own: --mode private", err)
+	}
+	return nil
+}
+
+// sharesNetwork reports whether a daemon of this machine is in the network
+// namespace of this process.
+func sharesNetwork(status *api.Status) bool {
+	here := networkNamespace()
+	return slices.ContainsFunc(status.Views, func(v api.ViewStatus) bool { return v.NetNS == here })
+}
+
+// execHost runs a program that has a resolv.conf of its own.
+func execHost(c *client.Client, status *api.Status, namespace string, args, env []string) (code int, err error) {
 	nameserver, err := visibleNameserver(status)
 	if err != nil {
 		return exitError, err
@@ -116,32 +173,80 @@ func execNamespace(c *client.Client, status *api.Status, namespace string, args,
 	})
 }
 
-// execDirect runs a program whose connections are translated.
-func (g *globals) execDirect(c *client.Client, status *api.Status, args, env []string) (code int, err error) {
-	defer c.Close()
-	if here := networkNamespace(); !slices.ContainsFunc(status.Views, func(v api.ViewStatus) bool { return v.NetNS == here }) {
-		return exitError, errors.New("the daemon is in another network namespace than this one, and so are backends on loopback" +
-			"\n  run exec where the daemon runs")
+// execPrivate runs a program that has a network of its own.
+func (g *globals) execPrivate(c *client.Client, status *api.Status, namespace string, args, env []string) (code int, err error) {
+	if err := g.isolates(); err != nil {
+		return exitError, fmt.Errorf("run a program in a network of its own: %w", err)
 	}
-	err = direct.Probe()
-	if errors.Is(err, direct.ErrNested) {
-		return exitError, fmt.Errorf("run a program in mode direct: %w"+
-			"\n  under usher exec, programs see Services as they are: run this one without another usher exec", err)
-	}
+	ranges, err := prefixesOf(status)
 	if err != nil {
-		return exitError, fmt.Errorf("run a program in mode direct: %w\n  or, where the daemon has the anyip view: --mode namespace", err)
+		return exitError, err
 	}
-	var ranges []netip.Prefix
-	for _, text := range status.ServiceCIDR {
-		prefix, err := netip.ParsePrefix(text)
-		if err != nil {
-			return exitError, fmt.Errorf("read the service range of the daemon: %w", err)
-		}
-		ranges = append(ranges, prefix)
-	}
-	return direct.Run(direct.Options{
-		Args: args, Env: env, Client: c, ServiceCIDR: ranges, Node: status.NodeName, Stderr: g.env.Stderr,
+	c.Close()
+	view := api.PrivateView{PID: os.Getpid(), Command: strings.Join(args, " "), CIDRs: ranges}
+	return netenv.Exec(netenv.Options{
+		Args: args, Env: env,
+		Nameserver: registry.NewIPRange(ranges[0]).At(registry.DNSOffset), Search: netenv.SearchPath(namespace, status.ClusterDomain),
+		Private: &netenv.Private{
+			Socket: strings.TrimPrefix(g.address(), "unix:"), Target: view.Target(), CIDRs: ranges,
+		},
 	})
+}
+
+// execTranslated runs a program whose connections are translated.
+func (g *globals) execTranslated(c *client.Client, status *api.Status, services *client.List, proxied bool, namespace string, args, env []string) (code int, err error) {
+	defer c.Close()
+	if err := translates(status); err != nil {
+		return exitError, fmt.Errorf("run a program with its connections translated: %w", err)
+	}
+	o, err := g.translation(c, status, namespace)
+	if err != nil {
+		return exitError, err
+	}
+	o.Services, o.AllProxied, o.Otherwise = services, proxied, "usher exec --mode private"
+	return direct.Run(o, args, env)
+}
+
+// translation returns what programs of a namespace see of the daemon's Services.
+func (g *globals) translation(c *client.Client, status *api.Status, namespace string) (direct.Options, error) {
+	ranges, err := prefixesOf(status)
+	if err != nil {
+		return direct.Options{}, err
+	}
+	proxy, err := proxyOf(status, ranges)
+	if err != nil {
+		return direct.Options{}, err
+	}
+	quiet := *c
+	quiet.Warn = nil // what is listed is not the user's doing
+	return direct.Options{
+		Client: &quiet, ServiceCIDR: ranges, Namespace: namespace, ClusterDomain: status.ClusterDomain,
+		Proxy: proxy, Node: status.NodeName, Say: func(line string) { fmt.Fprintln(g.env.Stderr, "usher: "+line) },
+	}, nil
+}
+
+// proxyOf returns where the daemon's proxy listens for a Frontend in this
+// network namespace.
+func proxyOf(status *api.Status, ranges []netip.Prefix) (func(registry.FrontendKey) (netip.AddrPort, bool), error) {
+	var views []*vip.View
+	for _, v := range status.Views {
+		if v.NetNS != networkNamespace() {
+			continue
+		}
+		view, err := vip.Described(ranges, v.CIDR, v.FirstPort)
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, view)
+	}
+	return func(key registry.FrontendKey) (netip.AddrPort, bool) {
+		for _, v := range views {
+			if addr, _, ok := v.Listen(key.AddrPort()); ok {
+				return addr, true
+			}
+		}
+		return netip.AddrPort{}, false
+	}, nil
 }
 
 // visibleNameserver returns the nameserver of the View that has the ClusterIPs

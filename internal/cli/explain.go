@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,9 +14,10 @@ import (
 
 func newExplainCommand(g *globals) *cobra.Command {
 	var output string
+	fields := &fieldsQuery{globals: g}
 	cmd := &cobra.Command{
-		Use:   "explain tcp|udp TARGET:PORT | explain dns NAME [TYPE]",
-		Short: "Show what becomes of a connection or a DNS query, and why",
+		Use:   "explain tcp|udp TARGET:PORT | explain dns NAME [TYPE] | explain TYPE[.FIELD...]",
+		Short: "Show what becomes of a connection or a DNS query, or what a field means",
 		Long: `Show what the daemon would do with a connection, a datagram or a DNS query, and
 why: the names that a resolver tries, the Service, where its port is listened at,
 what becomes of each endpoint, and which is next. Nothing is connected to, and
@@ -25,13 +27,19 @@ TARGET is a name as a program in the namespace would use it, or an address: a
 ClusterIP, or what it is on loopback. PORT is a number or the name of a port of
 the Service, and may be left out where it has one only.
 
-The exit code is 0 if it works, and 1 if it does not.`,
+The exit code is 0 if it works, and 1 if it does not.
+
+Of a type of objects, or a field of it, explain shows what it means and which
+fields it has, from the OpenAPI document of the daemon.`,
 		Example: `  usher explain tcp payment-service.finance:80
   usher explain tcp payment-service:http -n finance
   usher explain udp 10.96.0.10:53
-  usher explain dns payment-service.finance SRV`,
+  usher explain dns payment-service.finance SRV
+  usher explain svc.spec.ports
+  usher explain pods --recursive --max-depth=2`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			switch {
+			case len(args) == 1 && !slices.Contains(questions, args[0]):
 			case len(args) == 2 && (args[0] == "tcp" || args[0] == "udp"):
 			case (len(args) == 2 || len(args) == 3) && args[0] == "dns":
 			default:
@@ -40,17 +48,24 @@ The exit code is 0 if it works, and 1 if it does not.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return fields.run(cmd.Context(), args[0], output)
+			}
 			q := api.Question{About: args[0], Target: args[1], Namespace: g.requestNamespace()}
 			if len(args) == 3 {
 				q.Type = args[2]
 			}
 			return g.explain(cmd, q, output)
 		},
-		ValidArgsFunction: cobra.FixedCompletions([]string{"tcp", "udp", "dns"}, cobra.ShellCompDirectiveNoFileComp),
+		ValidArgsFunction: cobra.FixedCompletions(slices.Concat(questions, typeNames()), cobra.ShellCompDirectiveNoFileComp),
 	}
-	addOutputFlag(cmd, &output, "json", "yaml")
+	addOutputFlag(cmd, &output, "json", "yaml", plaintext)
+	fields.addFlags(cmd)
 	return cmd
 }
+
+// questions are what explain may be asked about beside types.
+var questions = []string{"tcp", "udp", "dns"}
 
 func (g *globals) explain(cmd *cobra.Command, q api.Question, output string) error {
 	if err := checkOutput(output, "json", "yaml"); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,23 +17,23 @@ import (
 // A query is what get was asked for.
 type query struct {
 	*globals
-	files          files
-	output         string
-	everywhere     bool
-	selector       string
-	fieldSelector  string
+	picking        picking
+	print          printFlags
+	printer        objectPrinter // nil: a table
+	raw            string
+	sortBy         string
+	labelColumns   []string
+	showKind       bool
+	chunkSize      int64
 	watch          bool
-	noHeaders      bool
 	showLabels     bool
 	ignoreNotFound bool
 }
 
-var getFormats = []string{"wide", "json", "yaml", "name"}
-
 func newGetCommand(g *globals) *cobra.Command {
 	q := &query{globals: g}
 	cmd := &cobra.Command{
-		Use:   "get (-f FILE | TYPE[,TYPE...] [NAME...])",
+		Use:   "get (-f FILE | TYPE[,TYPE...] [NAME...] | --raw PATH)",
 		Short: "Show objects",
 		Long: `Show objects: all of a type, those that are named, or those that manifests are
 about, as they are now. The types are services
@@ -46,17 +47,23 @@ or of those that are named.`,
   usher get svc/web pod/web-0 -o yaml
   usher get -f service.yaml
   usher get pods -l app=payment -w
+  usher get svc web -o jsonpath='{.spec.clusterIP}'
+  usher get pods -L app --sort-by=.status.podIP
+  usher get svc -A -o custom-columns=NAME:.metadata.name,IP:.spec.clusterIP
+  usher get --raw /openapi/v3
   usher get connections payment-service -n finance`,
 		RunE: func(cmd *cobra.Command, args []string) error { return q.run(cmd.Context(), args) },
 	}
-	q.files.addFlags(cmd)
-	addOutputFlag(cmd, &q.output, getFormats...)
+	q.picking.addFlags(cmd)
+	q.print.addFlags(cmd, getFormats...)
 	f := cmd.Flags()
-	f.BoolVarP(&q.everywhere, "all-namespaces", "A", false, "in all namespaces")
-	f.StringVarP(&q.selector, "selector", "l", "", "label selector")
-	f.StringVar(&q.fieldSelector, "field-selector", "", "field selector")
 	f.BoolVarP(&q.watch, "watch", "w", false, "go on with what changes")
-	f.BoolVar(&q.noHeaders, "no-headers", false, "no line with the names of the columns")
+	f.StringVar(&q.raw, "raw", "", "a path of the API: its answer as it is")
+	f.StringVar(&q.sortBy, "sort-by", "", "JSONPath of the field by which the objects are sorted")
+	f.StringSliceVarP(&q.labelColumns, "label-columns", "L", nil, "labels that get a column of their own")
+	f.BoolVar(&q.showKind, "show-kind", false, "the type in front of names")
+	f.Int64Var(&q.chunkSize, "chunk-size", 500, "how many objects of a list are asked for at once; 0: all")
+	f.BoolVar(&q.print.noHeaders, "no-headers", false, "no line with the names of the columns")
 	f.BoolVar(&q.showLabels, "show-labels", false, "labels as the last column")
 	f.BoolVar(&q.ignoreNotFound, "ignore-not-found", false, "an object that is not there is no error")
 	cmd.ValidArgsFunction = g.completeObjects
@@ -64,6 +71,9 @@ or of those that are named.`,
 }
 
 func (q *query) run(ctx context.Context, args []string) error {
+	if q.raw != "" {
+		return q.getRaw(ctx, args)
+	}
 	if asksForConnections(args) {
 		return q.connections(ctx, args[1:])
 	}
@@ -80,10 +90,13 @@ func (q *query) run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer c.Close()
+	if q.watch && q.sortBy != "" {
+		fmt.Fprintln(q.env.Stderr, "warning: --watch requested, --sort-by will be ignored for watch events received")
+	}
 	switch {
 	case q.watch:
 		return q.follow(ctx, c, targets[0])
-	case q.output == "" || q.output == "wide":
+	case q.printer == nil:
 		return q.tables(ctx, c, targets)
 	}
 	return q.objects(ctx, c, targets)
@@ -92,19 +105,24 @@ func (q *query) run(ctx context.Context, args []string) error {
 // targets reads the arguments or the files, and refuses flags that do not go
 // with them. Files may have none.
 func (q *query) targets(args []string) ([]target, error) {
-	if err := checkOutput(q.output, getFormats...); err != nil {
+	printer, err := q.print.printer()
+	if err != nil {
 		return nil, err
 	}
-	if q.showLabels && q.output != "" && q.output != "wide" {
-		return nil, usagef("--show-labels option cannot be used with %s printer", q.output)
+	q.printer = printer
+	switch {
+	case q.showLabels && printer != nil:
+		return nil, usagef("--show-labels option cannot be used with %s printer", q.print.output)
+	case len(q.labelColumns) > 0 && strings.HasPrefix(q.print.output, "custom-columns"):
+		return nil, usagef("--label-columns option cannot be used with %s printer", q.print.output)
 	}
 	targets, err := q.read(args)
 	switch {
 	case err != nil || len(targets) == 0:
 		return nil, err
-	case hasNames(targets) && q.everywhere:
+	case hasNames(targets) && q.picking.everywhere:
 		return nil, usagef("a resource cannot be retrieved by name across all namespaces")
-	case hasNames(targets) && (q.selector != "" || q.fieldSelector != ""):
+	case hasNames(targets) && q.picking.selects():
 		return nil, usagef("name cannot be provided when a selector is specified")
 	case q.watch && (len(targets) > 1 || len(targets[0].names) > 1):
 		return nil, usagef("you may only specify a single resource type, and one name, with --watch")
@@ -114,27 +132,22 @@ func (q *query) targets(args []string) ([]target, error) {
 
 func (q *query) read(args []string) ([]target, error) {
 	switch {
-	case len(q.files.paths) == 0:
+	case len(q.picking.files.paths) == 0:
 		return parseTargets(args)
 	case len(args) > 0:
 		return nil, usagef("when paths are provided as input, you may not specify resources by arguments as well")
 	}
-	keys, err := q.readKeys(q.files, "reading")
+	keys, err := q.readKeys(q.picking.files, "reading")
 	return targetsOf(keys), err
 }
 
 func (q *query) options() client.ListOptions {
-	return client.ListOptions{LabelSelector: q.selector, FieldSelector: q.fieldSelector}
+	o := q.picking.options()
+	o.Limit = q.chunkSize
+	return o
 }
 
-// collection returns the key of all objects of a Kind that are asked for.
-func (q *query) collection(k *registry.Kind) registry.Key {
-	key := q.key(k, "")
-	if q.everywhere {
-		key.Namespace = ""
-	}
-	return key
-}
+func (q *query) collection(k *registry.Kind) registry.Key { return q.picking.collection(q.globals, k) }
 
 // absent reports whether err is one that --ignore-not-found is about.
 func (q *query) absent(err error) bool { return q.ignoreNotFound && apierrors.IsNotFound(err) }
@@ -146,7 +159,10 @@ func (q *query) objects(ctx context.Context, c *client.Client, targets []target)
 	if one && len(found) == 0 || err != nil && len(found) == 0 {
 		return err
 	}
-	return errors.Join(printObjects(q.env.Stdout, q.output, found, one), err)
+	if err := sortByPath(found, q.sortBy, func(obj registry.Object) (any, error) { return generic(obj) }); err != nil {
+		return err
+	}
+	return errors.Join(q.printer(q.env.Stdout, found, one), err)
 }
 
 // find returns the objects that are there, and an error for each that is not.
@@ -187,8 +203,11 @@ func (q *query) tables(ctx context.Context, c *client.Client, targets []target) 
 		if table == nil || len(table.Rows) == 0 {
 			continue
 		}
+		if err := sortByPath(table.Rows, q.sortBy, rowObject); err != nil {
+			return err
+		}
 		view := q.view(t.kind)
-		if len(targets) > 1 {
+		if len(targets) > 1 || q.showKind {
 			view.typed = typeName(t.kind) + "/"
 		}
 		rows := view.rows(table)
@@ -210,12 +229,12 @@ func (q *query) tables(ctx context.Context, c *client.Client, targets []target) 
 // what is not.
 func (q *query) table(ctx context.Context, c *client.Client, t target) (*metav1.Table, error) {
 	if len(t.names) == 0 {
-		return c.Table(ctx, q.collection(t.kind), q.options())
+		return c.Table(ctx, q.collection(t.kind), q.options(), q.include())
 	}
 	var all *metav1.Table
 	var errs []error
 	for _, key := range q.keysOf(t) {
-		one, err := c.Table(ctx, key, client.ListOptions{})
+		one, err := c.Table(ctx, key, client.ListOptions{}, q.include())
 		switch {
 		case q.absent(err):
 		case err != nil:
@@ -229,15 +248,23 @@ func (q *query) table(ctx context.Context, c *client.Client, t target) (*metav1.
 	return all, errors.Join(errs...)
 }
 
+// include says how much of the objects a table needs.
+func (q *query) include() metav1.IncludeObjectPolicy {
+	if q.sortBy != "" {
+		return metav1.IncludeObject
+	}
+	return metav1.IncludeMetadata
+}
+
 func (q *query) view(k *registry.Kind) tableView {
 	return tableView{
-		wide: q.output == "wide", namespace: q.everywhere && k.Namespaced,
-		labels: q.showLabels, header: !q.noHeaders,
+		wide: q.print.output == "wide", namespace: q.picking.everywhere && k.Namespaced,
+		columns: q.labelColumns, labels: q.showLabels, header: !q.print.noHeaders,
 	}
 }
 
 func (q *query) sayNone(targets []target) {
-	if q.everywhere || len(targets) > 0 && !targets[0].kind.Namespaced {
+	if q.picking.everywhere || len(targets) > 0 && !targets[0].kind.Namespaced {
 		fmt.Fprintln(q.env.Stderr, "No resources found")
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"usher/internal/api"
@@ -29,13 +30,13 @@ const mostConnections = 10_000
 
 // connections prints what is open, of the Services that are named or of all.
 func (q *query) connections(ctx context.Context, services []string) error {
-	if err := checkOutput(q.output, "wide", "json", "yaml"); err != nil {
+	if err := checkOutput(q.print.output, "wide", "json", "yaml"); err != nil {
 		return err
 	}
 	switch {
-	case len(q.files.paths) > 0 || q.watch || q.showLabels:
+	case len(q.picking.files.paths) > 0 || q.watch || q.showLabels:
 		return usagef("connections are no objects: -f, --watch and --show-labels do not go with them")
-	case q.selector != "" || q.fieldSelector != "":
+	case q.picking.selects():
 		return usagef("connections are no objects, and have no labels: name their services instead")
 	case slices.Contains(services, ""):
 		return usagef("resource name may not be empty")
@@ -49,8 +50,8 @@ func (q *query) connections(ctx context.Context, services []string) error {
 	if err != nil {
 		return err
 	}
-	if q.output == "json" || q.output == "yaml" {
-		return printValue(q.env.Stdout, q.output, list)
+	if q.print.output == "json" || q.print.output == "yaml" {
+		return printValue(q.env.Stdout, q.print.output, list)
 	}
 	if len(list.Items) == 0 {
 		q.sayNone(nil)
@@ -67,7 +68,7 @@ func (q *query) connections(ctx context.Context, services []string) error {
 
 func (q *query) connectionQuery(services []string) client.ConnectionOptions {
 	o := client.ConnectionOptions{Namespace: q.requestNamespace(), Services: services, Limit: mostConnections}
-	if q.everywhere {
+	if q.picking.everywhere {
 		o.Namespace = ""
 	}
 	return o
@@ -77,27 +78,43 @@ func (q *query) connectionRows(list []api.Connection, now time.Time) [][]string 
 	var rows [][]string
 	add := func(namespace string, columns, wide []string) {
 		var row []string
-		if q.everywhere {
+		if q.picking.everywhere {
 			row = append(row, namespace)
 		}
 		row = append(row, columns...)
-		if q.output == "wide" {
+		if q.print.output == "wide" {
 			row = append(row, wide...)
 		}
 		rows = append(rows, row)
 	}
-	if !q.noHeaders {
+	if !q.print.noHeaders {
 		add("NAMESPACE",
-			[]string{"SERVICE", "PROTOCOL", "CLIENT", "VIP", "BACKEND", "AGE", "BYTES-UP", "BYTES-DOWN", "STATE"},
-			[]string{"PORT", "LISTENER", "POD", "NODE"})
+			[]string{"SERVICE", "PROTOCOL", "CLIENT", "VIP", "BACKEND", "AGE", "BYTES-UP", "BYTES-DOWN", "STATE", "PATH"},
+			[]string{"PID", "COMMAND", "RTT", "PORT", "LISTENER", "POD", "NODE"})
 	}
 	text := func(s string) string { return printable(cmp.Or(s, "<none>")) }
 	for _, c := range list {
 		add(printable(c.Namespace), []string{
 			printable(c.Service), printable(c.Protocol), text(c.Client), printable(c.VIP), text(c.Backend),
 			duration.HumanDuration(max(0, now.Sub(c.StartTime.Time))),
-			strconv.FormatUint(c.BytesUp, 10), strconv.FormatUint(c.BytesDown, 10), printable(c.State),
-		}, []string{text(c.PortName), printable(c.Listener), text(c.Pod), text(c.Node)})
+			strconv.FormatUint(c.BytesUp, 10), strconv.FormatUint(c.BytesDown, 10), printable(c.State), text(c.Path),
+		}, []string{
+			pidText(c.PID), text(c.Command), rttText(c.RTT), text(c.PortName), text(c.Listener), text(c.Pod), text(c.Node),
+		})
 	}
 	return rows
+}
+
+func pidText(pid int) string {
+	if pid == 0 {
+		return "<none>"
+	}
+	return strconv.Itoa(pid)
+}
+
+func rttText(rtt *metav1.Duration) string {
+	if rtt == nil {
+		return "<none>"
+	}
+	return rtt.Duration.String()
 }

@@ -20,10 +20,10 @@ func someConnections(_ context.Context, q api.ConnectionQuery) (api.ConnectionLi
 	for _, c := range []api.Connection{{
 		Namespace: "finance", Service: "payment-service", PortName: "http", Protocol: "TCP", Client: "10.0.0.1:4711", VIP: "10.96.37.195:80",
 		Listener: "127.96.37.195:8080", Backend: "10.1.0.5:8080", Pod: "p1", Node: "node-1", StartTime: started,
-		BytesUp: 12, BytesDown: 3456, State: "Established",
+		BytesUp: 12, BytesDown: 3456, State: "Established", Path: "direct", PID: 4711, Command: "curl", RTT: &metav1.Duration{Duration: 65 * time.Microsecond},
 	}, {
 		Namespace: "other", Service: "empty\x1b[2J", Protocol: "UDP", VIP: "10.96.111.63:80", Listener: "10.96.111.63:80",
-		StartTime: started, State: "Unanswered",
+		StartTime: started, State: "Unanswered", Path: "proxy",
 	}} {
 		if (q.Namespace == "" || q.Namespace == c.Namespace) && (len(q.Services) == 0 || slices.Contains(q.Services, c.Service)) {
 			list.Items = append(list.Items, c)
@@ -37,8 +37,8 @@ func someConnections(_ context.Context, q api.ConnectionQuery) (api.ConnectionLi
 
 func TestGetConnections(t *testing.T) {
 	f := newFake(t, "")
-	const table = `SERVICE           PROTOCOL   CLIENT          VIP               BACKEND         AGE    BYTES-UP   BYTES-DOWN   STATE
-payment-service   TCP        10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12         3456         Established
+	const table = `SERVICE           PROTOCOL   CLIENT          VIP               BACKEND         AGE    BYTES-UP   BYTES-DOWN   STATE         PATH
+payment-service   TCP        10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12         3456         Established   direct
 `
 	tests := []struct {
 		args string
@@ -49,9 +49,9 @@ payment-service   TCP        10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2
 		{"connections none -n finance", result{0, "", "No resources found in finance namespace.\n"}},
 		{"connections", result{0, "", "No resources found in default namespace.\n"}},
 		{"Connections.usher.internal -A --no-headers", result{0, "" +
-			"finance   payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established\n" +
-			"other     empty?[2J         UDP   <none>          10.96.111.63:80   <none>          2d2h   0     0      Unanswered\n", ""}},
-		{"connections -n finance -o wide --no-headers", result{0, "payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established   http   127.96.37.195:8080   p1    node-1\n", ""}},
+			"finance   payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established   direct\n" +
+			"other     empty?[2J         UDP   <none>          10.96.111.63:80   <none>          2d2h   0     0      Unanswered    proxy\n", ""}},
+		{"connections -n finance -o wide --no-headers", result{0, "payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established   direct   4711   curl   65µs   http   127.96.37.195:8080   p1    node-1\n", ""}},
 		{"connections -w", result{exitUsage, "", "connections are no objects: -f, --watch and --show-labels do not go with them"}},
 		{"connections -l a=b", result{exitUsage, "", "connections are no objects, and have no labels: name their services instead"}},
 		{"connections -o name", result{exitUsage, "", `unable to match a printer suitable for the output format "name"`}},

@@ -73,15 +73,21 @@ NAMESPACE   NAME     READY   STATUS    RESTARTS   AGE
 finance     pod/p1   1/1     Running   0          2d2h
 finance     pod/p2   0/1     Running   0          2d2h
 `, ""}},
-		{"po p1 -n finance -o wide", result{0, `NAME   READY   STATUS    RESTARTS   AGE    IP         NODE
-p1     1/1     Running   0          2d2h   10.1.0.5   node-1
+		{"po p1 -n finance -o wide", result{0, `NAME   READY   STATUS    RESTARTS   AGE    IP         NODE     NOMINATED NODE   READINESS GATES
+p1     1/1     Running   0          2d2h   10.1.0.5   node-1   <none>           <none>
 `, ""}},
 		{"pod/p2 svc/empty -n finance --no-headers", result{0, "pod/p2   0/1   Running   0     2d2h\n\nservice/empty   ClusterIP   10.96.111.62   <none>   80/TCP   0/0   2d2h\n", ""}},
 		{"svc -n finance --show-labels", result{0, `NAME              TYPE        CLUSTER-IP     EXTERNAL-IP   PORT(S)         READY   AGE    LABELS
 empty             ClusterIP   10.96.111.62   <none>        80/TCP          0/0     2d2h   <none>
 payment-service   ClusterIP   10.96.37.195   <none>        80/TCP,53/UDP   1/2     2d2h   app=payment,tier=back
 `, ""}},
-		{"po p1 -n finance -o wide --show-labels --no-headers", result{0, "p1    1/1   Running   0     2d2h   10.1.0.5   node-1   app=payment\n", ""}},
+		{"po p1 -n finance -o wide --show-labels --no-headers", result{0, "p1    1/1   Running   0     2d2h   10.1.0.5   node-1   <none>   <none>   app=payment\n", ""}},
+		{"svc -n finance -L tier,example.org/nope --no-headers", result{0, `empty             ClusterIP   10.96.111.62   <none>   80/TCP          0/0   2d2h          
+payment-service   ClusterIP   10.96.37.195   <none>   80/TCP,53/UDP   1/2   2d2h   back   
+`, ""}},
+		{"po p1 -n finance -L app -L example.org/role --show-labels --show-kind", result{0, `NAME     READY   STATUS    RESTARTS   AGE    APP       ROLE   LABELS
+pod/p1   1/1     Running   0          2d2h   payment          app=payment
+`, ""}},
 		{"pods -n finance -l app=none", result{0, "", "No resources found in finance namespace.\n"}},
 		{"pods", result{0, "", "No resources found in default namespace.\n"}},
 		{"nodes", result{0, "", "No resources found\n"}},
@@ -229,6 +235,20 @@ web    ClusterIP   10.96.1.1    <none>        80/TCP    0/0     2d2h
 	}
 }
 
+// What is at a path of the API is printed as it is.
+func TestGetRaw(t *testing.T) {
+	f := newFake(t, finance)
+	tests := map[string]result{
+		"/api/v1/namespaces/finance/services?labelSelector=app%3Dnone": {0, `{"kind":"ServiceList","apiVersion":"v1","metadata":{"resourceVersion":"7"},"items":[]}` + "\n", ""},
+		"/nope": {4, "", "Error from server (NotFound): the server could not find the requested resource\n"},
+	}
+	for path, want := range tests {
+		if diff := cmp.Diff(want, f.usher(t, "", "get", "--raw", path), cmp.AllowUnexported(result{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", path, diff)
+		}
+	}
+}
+
 func TestGetWatchOne(t *testing.T) {
 	f := newFake(t, finance)
 	if got := f.usher(t, "", "get", "svc", "none", "-w"); got.code != exitNotFound {
@@ -267,7 +287,10 @@ func TestCompletion(t *testing.T) {
 		"-n|finance|delete|svc|empty|":  "payment-service\n:4\n",
 		"-n|finance|describe|svc/":      "svc/empty\nsvc/payment-service\n:4\n",
 		"get|-n|":                       "finance\n:4\n",
-		"get|-o|":                       "wide\njson\nyaml\nname\n:4\n",
+		"delete|-o|":                    "name\n:4\n",
+		"apply|-o|":                     "json\nyaml\nname\ngo-template=\ngo-template-file=\njsonpath=\njsonpath-as-json=\njsonpath-file=\ntemplate=\ntemplatefile=\n:6\n",
+		"-n|finance|label|svc|":         "empty\npayment-service\n:4\n",
+		"wait|--for|":                   "condition=\njsonpath=\ncreate\ndelete\n:6\n",
 		"get|widgets|":                  ":4\n",
 		"--server|unix:/none|get|pods|": ":4\n",
 	} {

@@ -23,14 +23,17 @@ func (q *query) follow(ctx context.Context, c *client.Client, t target) error {
 		}
 		key.Namespace, opts.FieldSelector = one.Namespace, "metadata.name="+one.Name
 	}
-	if q.output != "" && q.output != "wide" {
+	if q.printer != nil {
 		return q.followObjects(ctx, c, key, opts)
 	}
 	return q.followTable(ctx, c, key, opts)
 }
 
 func (q *query) followTable(ctx context.Context, c *client.Client, key registry.Key, opts client.ListOptions) error {
-	table, err := c.Table(ctx, key, opts)
+	table, err := c.Table(ctx, key, opts, q.include())
+	if err == nil {
+		err = sortByPath(table.Rows, q.sortBy, rowObject)
+	}
 	if err != nil {
 		return err
 	}
@@ -68,13 +71,13 @@ func (q *query) followObjects(ctx context.Context, c *client.Client, key registr
 	defer s.Close()
 	first := true
 	return each(ctx, s, func(obj runtime.Object) error {
-		if q.output == "yaml" && !first {
+		if q.print.output == "yaml" && !first {
 			if _, err := fmt.Fprintln(q.env.Stdout, "---"); err != nil {
 				return err
 			}
 		}
 		first = false
-		return printObjects(q.env.Stdout, q.output, []registry.Object{obj.(registry.Object)}, true)
+		return q.printer(q.env.Stdout, []registry.Object{obj.(registry.Object)}, true)
 	})
 }
 

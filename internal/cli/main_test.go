@@ -18,10 +18,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
 
 	"usher/internal/api"
 	"usher/registry"
@@ -36,6 +38,7 @@ type fake struct {
 	server string // as --server wants it
 	read   http.Handler
 
+	status    api.Status
 	ejections []api.Ejection
 
 	mu       sync.Mutex // guards the following
@@ -76,8 +79,9 @@ func (f *fake) waitWatches(t *testing.T, n int) {
 func newFake(t *testing.T, manifests string) *fake {
 	t.Helper()
 	f := &fake{Store: registry.NewStore(), revision: 1, watching: make(chan struct{}, 1)}
+	f.status = api.Status{UsherVersion: "v1", NodeName: "node-1", PID: 7}
 	f.read = api.New(api.Options{Store: f.Store, Status: func() api.Status {
-		return api.Status{UsherVersion: "v1", NodeName: "node-1", PID: 7}
+		return f.status
 	}, Connections: someConnections, Ejections: func() []api.Ejection { return f.ejections }}).Handler()
 	f.Replace(1, nil)
 	documents, err := parseDocuments([]byte(manifests))
@@ -109,18 +113,21 @@ func newFake(t *testing.T, manifests string) *fake {
 
 // put writes an object that is 2 days and 2 hours old.
 func (f *fake) put(obj registry.Object) registry.Object {
+	was := obj.GetResourceVersion()
 	f.revision++
 	if obj.GetUID() == "" {
 		obj.SetUID(types.UID(fmt.Sprint("uid-", f.revision)))
 	}
-	obj.SetCreationTimestamp(metav1.Time{Time: time.Now().Add(-50 * time.Hour)})
+	if created := obj.GetCreationTimestamp(); created.IsZero() {
+		obj.SetCreationTimestamp(metav1.Time{Time: time.Now().Add(-50 * time.Hour)})
+	}
 	obj.SetResourceVersion(strconv.FormatInt(f.revision, 10))
 	registry.SetDefaults(obj)
 	if svc, ok := obj.(*corev1.Service); ok && svc.Spec.ClusterIP == "" {
 		svc.Spec.ClusterIP, svc.Spec.ClusterIPs = "10.96.1.1", []string{"10.96.1.1"}
 	}
 	if f.dry {
-		obj.SetResourceVersion("")
+		obj.SetResourceVersion(was)
 		return obj
 	}
 	f.Apply(f.revision, []registry.Write{{Key: registry.KeyOf(obj), Object: obj}})
@@ -162,7 +169,11 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for _, text := range f.warnings {
 		w.Header().Add("Warning", fmt.Sprintf("299 - %q", text))
 	}
-	answer, err := f.write(r.Method, r.URL.Path, body)
+	existed := r.Method != http.MethodPatch || f.Snapshot().Get(parsePath(strings.TrimSuffix(r.URL.Path, "/status"))) != nil
+	answer, err := f.write(r.Method, r.URL.Path, r.Header.Get("Content-Type"), body)
+	if err == nil && !existed {
+		w.WriteHeader(http.StatusCreated)
+	}
 	if err != nil {
 		status := err.Status()
 		status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
@@ -172,8 +183,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(answer)
 }
 
-// write serves POST, PUT and DELETE.
-func (f *fake) write(method, path string, body []byte) (any, *apierrors.StatusError) {
+// write serves POST, PUT, PATCH and DELETE.
+func (f *fake) write(method, path, media string, body []byte) (any, *apierrors.StatusError) {
 	path, status := strings.CutSuffix(path, "/status")
 	key := parsePath(path)
 	old := f.Snapshot().Get(key)
@@ -187,8 +198,14 @@ func (f *fake) write(method, path string, body []byte) (any, *apierrors.StatusEr
 		}
 		return f.put(obj), nil
 	}
+	if method == http.MethodPatch && types.PatchType(media) == types.ApplyYAMLPatchType {
+		return f.apply(key, old, body, status)
+	}
 	if old == nil {
 		return nil, apierrors.NewNotFound(key.Kind.GroupResource(), key.Name)
+	}
+	if method == http.MethodPatch {
+		return f.patch(old, types.PatchType(media), body, status)
 	}
 	if method == http.MethodDelete {
 		grace := "-"
@@ -205,6 +222,48 @@ func (f *fake) write(method, path string, body []byte) (any, *apierrors.StatusEr
 	obj, err := registry.DecodeStrict(key.Kind, body)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	return f.replace(obj, old, status)
+}
+
+// apply serves PATCH, and takes what is applied for all that there is to be.
+func (f *fake) apply(key registry.Key, old registry.Object, body []byte, status bool) (any, *apierrors.StatusError) {
+	obj, err := registry.DecodeStrict(key.Kind, body)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	obj.SetNamespace(key.Namespace)
+	if old == nil {
+		return f.put(obj), nil
+	}
+	return f.replace(obj, old, status)
+}
+
+// patch serves PATCH of the other types.
+func (f *fake) patch(old registry.Object, typ types.PatchType, body []byte, status bool) (any, *apierrors.StatusError) {
+	kind := registry.KindOf(old)
+	data, err := json.Marshal(old)
+	switch {
+	case err != nil:
+	case typ == types.JSONPatchType:
+		var patch jsonpatch.Patch
+		if patch, err = jsonpatch.DecodePatch(body); err == nil {
+			data, err = patch.Apply(data)
+		}
+	case typ == types.MergePatchType:
+		data, err = jsonpatch.MergePatch(data, body)
+	default:
+		data, err = strategicpatch.StrategicMergePatch(data, body, kind.New())
+	}
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	obj, err := registry.DecodeStrict(kind, data)
+	if err != nil {
+		return nil, apierrors.NewBadRequest(err.Error())
+	}
+	if errs := check(obj); len(errs) > 0 {
+		return nil, apierrors.NewInvalid(kind.GroupKind(), obj.GetName(), errs)
 	}
 	return f.replace(obj, old, status)
 }

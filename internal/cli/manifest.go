@@ -18,8 +18,9 @@ import (
 
 // A manifest is an object out of a file.
 type manifest struct {
-	source string // as errors name it
-	object registry.Object
+	source   string // as errors name it
+	object   registry.Object
+	document []byte // as JSON: the object without what the file does not say
 }
 
 // readManifests reads the files, and checks every object as the API would.
@@ -32,7 +33,7 @@ func (g *globals) readManifests(files files, verb string) ([]manifest, error) {
 		if err != nil {
 			return manifestError{verb, source, err}
 		}
-		manifests = append(manifests, manifest{source, obj})
+		manifests = append(manifests, manifest{source, obj, doc.data})
 		return nil
 	})
 	if err != nil {
@@ -168,10 +169,16 @@ func (g *globals) place(namespace string) (string, error) {
 	case namespace == "":
 		return g.requestNamespace(), nil
 	case g.namespace != "" && g.namespace != namespace:
-		return "", fmt.Errorf("the namespace from the provided object %q does not match the namespace %q. "+
-			"You must pass '--namespace=%s' to perform this operation.", namespace, g.namespace, namespace)
+		return "", otherNamespace(namespace, g.namespace)
 	}
 	return namespace, nil
+}
+
+// otherNamespace refuses an object that is in another namespace than it has to
+// be.
+func otherNamespace(is, want string) error {
+	return fmt.Errorf("the namespace from the provided object %q does not match the namespace %q. "+
+		"You must pass '--namespace=%s' to perform this operation.", is, want, is)
 }
 
 // check validates a copy of obj as the API will. What only the API knows, such

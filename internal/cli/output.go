@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
-
-	"usher/registry"
 )
 
 // addOutputFlag gives cmd the flag -o.
@@ -25,29 +22,9 @@ func addOutputFlag(cmd *cobra.Command, output *string, formats ...string) {
 func checkOutput(output string, formats ...string) error {
 	if output != "" && !slices.Contains(formats, output) {
 		return usagef("unable to match a printer suitable for the output format %q, allowed formats are: %s",
-			output, strings.Join(formats, ","))
+			output, strings.Join(slices.Sorted(slices.Values(formats)), ","))
 	}
 	return nil
-}
-
-// printObjects prints objects as json, yaml or name. In the former two they
-// are a List, unless one was asked for.
-func printObjects(w io.Writer, output string, objects []registry.Object, one bool) error {
-	switch {
-	case output == "name":
-		for _, obj := range objects {
-			if _, err := fmt.Fprintf(w, "%s/%s\n", typeName(registry.KindOf(obj)), obj.GetName()); err != nil {
-				return err
-			}
-		}
-		return nil
-	case one && len(objects) == 1:
-		return printValue(w, output, objects[0])
-	}
-	return printValue(w, output, map[string]any{
-		"apiVersion": "v1", "kind": "List", "metadata": map[string]string{"resourceVersion": ""},
-		"items": append([]registry.Object{}, objects...), // never null
-	})
 }
 
 // printValue prints anything as json or yaml, with the fields in the order of

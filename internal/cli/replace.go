@@ -23,7 +23,7 @@ replaced.`,
 	})
 }
 
-func replaceObject(ctx context.Context, c *client.Client, obj registry.Object) (registry.Object, string, error) {
-	out, err := c.Update(ctx, obj)
+func replaceObject(ctx context.Context, c *client.Client, m manifest) (registry.Object, string, error) {
+	out, err := c.Update(ctx, m.object)
 	return out, "replaced", err
 }

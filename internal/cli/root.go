@@ -1,5 +1,5 @@
-// Package cli is the command line: one file a command. Except for serve, run
-// and exec the commands are clients of the API, and speak as kubectl does.
+// Package cli is the command line: one file a command. Except for serve, run,
+// up and exec the commands are clients of the API, and speak as kubectl does.
 //
 // Standard output is data, standard error is talk. The package does not know
 // what the objects mean: it is the server that validates, allocates and makes
@@ -51,6 +51,7 @@ the live backends of each, and balances TCP and UDP over them.`,
 		Example: `  usher serve                                     run the daemon
   usher apply -f service.yaml                     a plain Kubernetes Service
   usher run web -p 8080 --replicas 3 -- ./web     processes as its Pods
+  usher up                                        all that a Procfile or usher.yaml says
   usher exec -- curl http://web/                  a program that sees VIPs and names`,
 		SilenceUsage: true, SilenceErrors: true,
 		SuggestionsMinimumDistance: 2,
@@ -64,8 +65,10 @@ the live backends of each, and balances TCP and UDP over them.`,
 	root.AddCommand(
 		newServeCommand(env), newEtcdCommand(env), newWatchdogCommand(env),
 		newApplyCommand(g), newCreateCommand(g), newReplaceCommand(g), newDeleteCommand(g),
-		newGetCommand(g), newDescribeCommand(g), newExplainCommand(g), newRunCommand(g), newExecCommand(g),
-		newStatusCommand(g), newVersionCommand(g), newCompletionCommand(),
+		newGetCommand(g), newDescribeCommand(g), newExplainCommand(g), newRunCommand(g), newUpCommand(g), newExecCommand(g), newLogsCommand(g),
+		newDiffCommand(g), newWaitCommand(g), newLabelCommand(g), newAnnotateCommand(g), newPatchCommand(g), newEditCommand(g),
+		newExposeCommand(g), newAPIResourcesCommand(g), newAPIVersionsCommand(g),
+		newStatusCommand(g), newDoctorCommand(g), newSetupCommand(g), newTeardownCommand(g), newKubeconfigCommand(g), newVersionCommand(g), newCompletionCommand(),
 	)
 	return root
 }

@@ -12,11 +12,14 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"usher/internal/agent"
+	"usher/internal/api"
 	"usher/internal/client"
 	"usher/internal/netenv"
+	"usher/internal/podlog"
 	"usher/registry"
 )
 
@@ -26,6 +29,8 @@ func newRunCommand(g *globals) *cobra.Command {
 	var replicas int
 	var readiness readinessFlags
 	var links bool
+	network := netAuto
+	var restart string
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [ARG...]",
 		Short: "Run local processes as Pods",
@@ -33,23 +38,37 @@ func newRunCommand(g *globals) *cobra.Command {
 runs. Each process has an address of its own, so that all of them can listen on
 the same port, and finds it in its environment:
 
-  HOST, POD_IP       the address to listen on
+  HOST, POD_IP       its address
   PORT, PORT_<NAME>  the first port, and each port that has a name
   POD_NAME           the name of its Pod, and POD_NAMESPACE
   <SERVICE>_...      the Services of the namespace, as Kubernetes sets them
 
-A Pod is ready while its process accepts connections on its TCP ports; another
+With --net pod it need not look there: what it wants to listen on at every address,
+or at localhost, it listens on at its own, and where that is, usher learns from the
+kernel. A port under 1024 that it may not have is moved by 8000, which Services know
+of. What it calls localhost are its own ports first; Services it reaches by name, as
+under usher exec --mode direct, with the same limits. --net host leaves the process
+alone; --net auto, the default, is pod where that works, and says why where not.
+
+A Pod is ready while its process accepts connections on its TCP ports (those of -p, or
+else all that it listens on; if there are none after 10 s it counts as ready); another
 program that has such a port on every address does not count. With --readiness-*
 it is ready by a readinessProbe, as in Kubernetes: its failures are Events of the
 Pod, and while a process starts it is asked every 100 ms (a command every second).
 
+With --restart a process that ended by itself is started again in the same Pod,
+with its name and address: the first time at once, then after 0.5 s, 1 s and so on
+up to 30 s, and anew when it has run for a minute. "usher get pods" counts that.
+
 When a process is to stop, by Ctrl-C or because its Pod is deleted, its Pod turns terminating
 first, then the process gets SIGTERM, and SIGKILL after 30 s. A second Ctrl-C
-kills at once. The exit code is the first one that is not 0.`,
+kills at once. The exit code is the first one that is not 0; of processes that
+were started again only the last one counts.`,
 		Example: `  usher run web -p 8080 -- ./web
   usher run payment -n finance -l app=payment -p http=8080 --replicas 3 -- ./payment
   usher run web -p 8080 --readiness-http /healthz -- ./web
   usher run db -p 5432 --readiness-exec 'pg_isready -h $HOST' -- ./db
+  usher run worker --restart on-failure -- ./worker
   usher run dns -p 53/udp -p 53/tcp -- ./dnsd`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if dash := cmd.ArgsLenAtDash(); dash != 1 || len(args) < 2 {
@@ -75,18 +94,38 @@ kills at once. The exit code is the first one that is not 0.`,
 			if w.Readiness, err = readiness.read(w.Ports); err != nil {
 				return err
 			}
+			if w.Restart, err = parseRestart(restart); err != nil {
+				return err
+			}
 			if err := w.Validate(); err != nil {
 				return usageError{err}
 			}
-			return g.run(cmd.Context(), w)
+			if !slices.Contains(networks, network) {
+				return usagef("unknown network %q: want one of %s", network, strings.Join(networks, ", "))
+			}
+			return g.run(cmd.Context(), w, network)
 		},
 	}
 	cmd.Flags().StringVarP(&labels, "labels", "l", "", "labels of the Pods, KEY=VALUE,... (default app=NAME)")
 	cmd.Flags().StringArrayVarP(&ports, "port", "p", nil, "a port that the process listens on, [NAME=]PORT[/udp]; may be repeated")
 	readiness.add(cmd)
 	cmd.Flags().IntVar(&replicas, "replicas", 1, "how many processes to run")
+	cmd.Flags().StringVar(&network, "net", network, "what the processes see of the network: auto, pod or host")
+	cmd.Flags().StringVar(&restart, "restart", "Never", "start processes again that end: Never, OnFailure or Always")
 	addLinksFlag(cmd, &links)
 	return cmd
+}
+
+// parseRestart reads a restartPolicy, in Kubernetes' words or in those that
+// command lines have for them.
+func parseRestart(s string) (corev1.RestartPolicy, error) {
+	policies := []corev1.RestartPolicy{corev1.RestartPolicyNever, corev1.RestartPolicyOnFailure, corev1.RestartPolicyAlways}
+	for _, p := range policies {
+		if strings.EqualFold(strings.ReplaceAll(s, "-", ""), string(p)) {
+			return p, nil
+		}
+	}
+	return "", usagef("invalid --restart %q: want one of Never, OnFailure, Always", s)
 }
 
 // addLinksFlag adds the flag for the variables of Services.
@@ -95,42 +134,74 @@ func addLinksFlag(cmd *cobra.Command, links *bool) {
 }
 
 // run runs w on the daemon's node.
-func (g *globals) run(ctx context.Context, w agent.Workload) error {
+func (g *globals) run(ctx context.Context, w agent.Workload, network string) error {
 	c, err := g.client()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	status, err := c.Status(ctx)
+	prefixes := newPrefixes(g.env)
+	prefixes.widen(w.Name, w.Replicas)
+	a, status, err := g.newAgent(ctx, c, prefixes)
 	if err != nil {
-		return err
-	}
-	if err := reachable(ctx, cmp.Or(g.server, g.env.Getenv("USHER_SERVER")), status); err != nil {
 		return err
 	}
 	services, err := serviceVariables(ctx, c, w.Namespace, !w.NoServiceLinks)
 	if err != nil {
 		return err
 	}
-	// A terminal that closes asks to end too, unless nohup says otherwise.
-	if !signal.Ignored(syscall.SIGHUP) {
-		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
-		defer stop()
-	}
+	ctx, stop := hangUpEnds(ctx)
+	defer stop()
 	kill, stop := secondSignal()
 	defer stop()
-	a := &agent.Agent{
-		API: c, NodeName: status.NodeName,
-		Stdout: g.env.Stdout, Stderr: g.env.Stderr, Prefix: w.Replicas > 1 || isTerminal(g.env.Stdout),
-		Environ: slices.Concat(services, os.Environ()),
-		Kill:    kill, Watchdog: watchdogCommand(),
+	a.Prefix, a.Kill, a.Environ = w.Replicas > 1 || isTerminal(g.env.Stdout), kill, slices.Concat(services, os.Environ())
+	leave, err := g.enterNetwork(a, c, status, w.Namespace, network)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	code, err := a.Run(ctx, w)
 	if err == nil && code != 0 {
 		err = exitCode(code)
 	}
 	return err
+}
+
+// newAgent returns an agent of the daemon behind c, if that could reach its
+// processes, and what that daemon says of itself.
+func (g *globals) newAgent(ctx context.Context, c *client.Client, prefixes *prefixes) (*agent.Agent, *api.Status, error) {
+	c.Program = "usher-run" // what it sets, `usher apply` must not take away
+	status, err := c.Status(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := reachable(ctx, cmp.Or(g.server, g.env.Getenv("USHER_SERVER")), status); err != nil {
+		return nil, nil, err
+	}
+	return &agent.Agent{
+		API: c, NodeName: status.NodeName, Stdout: g.env.Stdout, Stderr: g.env.Stderr, PrefixOf: prefixes.of,
+		Watchdog: watchdogCommand(), LogDir: logDir(status.DataDir),
+	}, status, nil
+}
+
+// hangUpEnds returns a context that ends when the terminal closes, too, unless
+// nohup says otherwise.
+func hangUpEnds(ctx context.Context) (context.Context, context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return context.WithCancel(ctx)
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
+}
+
+// logDir returns the directory of logs of the daemon whose state is in dataDir,
+// or "" if this user may not write to it: another user's daemon keeps no logs
+// of what this one runs.
+func logDir(dataDir string) string {
+	dir := podlog.Dir(dataDir)
+	if dataDir == "" || unix.Access(dir, unix.W_OK) != nil {
+		return ""
+	}
+	return dir
 }
 
 // parseLabels reads KEY=VALUE,... It returns nil when there is nothing.
@@ -156,11 +227,16 @@ func serviceVariables(ctx context.Context, c *client.Client, namespace string, l
 	if err != nil {
 		return nil, err
 	}
+	return variablesOf(list, namespace, links), nil
+}
+
+// variablesOf returns those of a list of Services.
+func variablesOf(list *client.List, namespace string, links bool) []string {
 	var services []*corev1.Service
 	for _, obj := range list.Items {
 		services = append(services, obj.(*corev1.Service))
 	}
-	return netenv.ServiceEnv(services, namespace, links), nil
+	return netenv.ServiceEnv(services, namespace, links)
 }
 
 // secondSignal returns a channel that is closed at the second signal to end.

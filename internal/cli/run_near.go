@@ -12,6 +12,10 @@ import (
 	"usher/internal/api"
 )
 
+// viewPrivate is the name of the Views of programs that have a network of their
+// own: the daemon is in none of them.
+const viewPrivate = "private"
+
 // reachable refuses a daemon that could not connect to the processes of this
 // one: one on another machine, or in another network namespace. Their Pods
 // would look ready, and every connection would fail.
@@ -26,7 +30,7 @@ func reachable(ctx context.Context, server string, status *api.Status) error {
 	}
 	here := networkNamespace()
 	for _, v := range status.Views {
-		if v.NetNS != 0 && v.NetNS != here {
+		if v.Name != viewPrivate && v.NetNS != 0 && v.NetNS != here {
 			return fmt.Errorf("the daemon is in the network namespace %d, and this is another one (%d): its Services could not reach processes here"+
 				"\n  run it there:       nsenter -t %d -n -- usher run …"+
 				"\n  as ordinary user:   nsenter -t %[3]d -U --preserve-credentials -n -- usher run …", v.NetNS, here, status.PID)

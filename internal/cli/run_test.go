@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 )
 
 // A command line that makes no sense is refused before the daemon is asked:
@@ -34,6 +35,7 @@ func TestRunUsage(t *testing.T) {
 		"a probe's port":     {"web --readiness-http /x -- ./web", `invalid --readiness-http "/x": there is no TCP port to ask; give one with -p, or write :PORT/x`},
 		"a probe's name":     {"web -p 80 --readiness-tcp http -- ./web", `readinessProbe.tcpSocket.port: Not found: "http"`},
 		"two probes":         {"web -p 80 --readiness-tcp 80 --readiness-http / -- ./web", "readinessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"},
+		"a policy":           {"web --restart sometimes -- ./web", `invalid --restart "sometimes": want one of Never, OnFailure, Always`},
 		"a namespace":        {"web -n Finance -- ./web", `namespace: Invalid value: "Finance"`},
 		"everything at once": {"Web -n Finance --replicas 0 -- ./web", "replicas: Invalid value: 0"},
 	}
@@ -97,5 +99,16 @@ func TestSecondSignal(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestParseRestart(t *testing.T) {
+	for s, want := range map[string]corev1.RestartPolicy{
+		"Never": corev1.RestartPolicyNever, "never": corev1.RestartPolicyNever, "on-failure": corev1.RestartPolicyOnFailure,
+		"OnFailure": corev1.RestartPolicyOnFailure, "onfailure": corev1.RestartPolicyOnFailure, "ALWAYS": corev1.RestartPolicyAlways,
+	} {
+		if got, err := parseRestart(s); got != want || err != nil {
+			t.Errorf("%s is %s, %v, want %s", s, got, err, want)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -15,6 +17,7 @@ import (
 
 func newServeCommand(env Env) *cobra.Command {
 	var socket, dataDir, file string
+	var child bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
@@ -40,13 +43,33 @@ repository has every key with its default.`,
 				return err
 			}
 			log := slog.New(slog.NewTextHandler(env.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-			return daemon.Run(cmd.Context(), daemon.Options{Config: c, Version: version, Log: log, EtcdCommand: etcdCommand})
+			ctx := cmd.Context()
+			if child {
+				var stop context.CancelFunc
+				ctx, stop = withParent(ctx, env.Stdin)
+				defer stop()
+			}
+			return daemon.Run(ctx, daemon.Options{Config: c, Version: version, Log: log, EtcdCommand: etcdCommand})
 		},
 	}
 	cmd.Flags().StringVar(&socket, "socket", "", "path of the API's unix socket")
 	cmd.Flags().StringVar(&dataDir, "data-dir", "", "directory of the state")
 	cmd.Flags().StringVar(&file, "config", "", "configuration file")
+	cmd.Flags().BoolVar(&child, "end-with-stdin", false, "end at the end of standard input (usher up starts it so)")
+	_ = cmd.Flags().MarkHidden("end-with-stdin") // it is there
 	return cmd
+}
+
+// withParent returns a context that also ends at the end of stdin: a pipe whose
+// other end the parent has, however that ends. Its goroutine waits there for as
+// long as the process lives.
+func withParent(ctx context.Context, stdin io.Reader) (context.Context, context.CancelFunc) {
+	ctx, stop := context.WithCancel(ctx)
+	go func() {
+		_, _ = io.Copy(io.Discard, stdin)
+		stop()
+	}()
+	return ctx, stop
 }
 
 // etcdCommand runs this program as the embedded etcd.

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -31,7 +32,7 @@ func newStatusCommand(g *globals) *cobra.Command {
 			if output != "" {
 				return printValue(g.env.Stdout, output, status)
 			}
-			_, err = io.WriteString(g.env.Stdout, statusText(status))
+			_, err = io.WriteString(g.env.Stdout, statusText(status, g.execText(status)))
 			return err
 		},
 	}
@@ -39,8 +40,25 @@ func newStatusCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-// statusText says in words what a Status does.
-func statusText(s *api.Status) string {
+// execText says which modes of exec there are from here.
+func (g *globals) execText(s *api.Status) string {
+	var works, lacks []string
+	for _, alike := range [][]string{{modeDirect, modeProxy}, {modePrivate}, {modeHost}} {
+		if err := g.lacks(alike[0], s); err != nil {
+			lacks = append(lacks, "not "+strings.Join(alike, " and ")+": "+firstLine(err))
+		} else {
+			works = append(works, alike...)
+		}
+	}
+	auto, _ := g.chooseMode(s)
+	if i := slices.Index(works, auto); i >= 0 {
+		works[i] += " (the default here)"
+	}
+	return strings.Join(slices.Concat(works, lacks), ", ")
+}
+
+// statusText says in words what a Status does, and what exec can do here.
+func statusText(s *api.Status, exec string) string {
 	var text strings.Builder
 	line := func(name, format string, args ...any) {
 		value := strings.TrimRight(printable(fmt.Sprintf(format, args...)), " ")
@@ -63,6 +81,7 @@ func statusText(s *api.Status) string {
 		}
 		name = ""
 	}
+	line("Exec:", "%s", exec)
 	name = "Attention:"
 	for _, c := range s.Conditions {
 		line(name, "%s", c)

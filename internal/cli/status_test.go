@@ -27,13 +27,14 @@ Domain:     cluster.local
 Views:      anyip: 10.96.0.0/16, nameserver 10.96.0.10:53
               routed to lo
             loopback: 127.96.0.0/16, nameserver none
+Exec:       direct, proxy, private
 Attention:  service/a -n b: ?[2Jport in use
             service/c -n d: no
 `
-	if diff := cmp.Diff(want, statusText(status)); diff != "" {
+	if diff := cmp.Diff(want, statusText(status, "direct, proxy, private")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if text := statusText(&api.Status{}); !strings.HasSuffix(text, "Attention:  nothing needs any\n") {
+	if text := statusText(&api.Status{}, ""); !strings.HasSuffix(text, "Attention:  nothing needs any\n") {
 		t.Errorf("without anything: %q", text)
 	}
 }

@@ -46,10 +46,11 @@ func (p *tablePrinter) print(rows [][]string) error {
 
 // A tableView says how a server's Table is shown.
 type tableView struct {
-	wide      bool   // also the columns that are usually left out
-	namespace bool   // before the other columns
-	typed     string // put before names, as in "service/"
-	labels    bool   // after the other columns
+	wide      bool     // also the columns that are usually left out
+	namespace bool     // before the other columns
+	typed     string   // put before names, as in "service/"
+	columns   []string // labels with a column of their own, after the others
+	labels    bool     // all of them, as the last column
 	header    bool
 }
 
@@ -65,6 +66,9 @@ func (v tableView) rows(t *metav1.Table) [][]string {
 			if c.Priority == 0 || v.wide {
 				head = append(head, printable(strings.ToUpper(c.Name)))
 			}
+		}
+		for _, label := range v.columns {
+			head = append(head, printable(strings.ToUpper(label[strings.LastIndexByte(label, '/')+1:])))
 		}
 		if v.labels {
 			head = append(head, "LABELS")
@@ -84,6 +88,9 @@ func (v tableView) rows(t *metav1.Table) [][]string {
 			if c.Priority == 0 || v.wide {
 				line = append(line, cell)
 			}
+		}
+		for _, label := range v.columns {
+			line = append(line, printable(metadataOf(r).Labels[label]))
 		}
 		if v.labels {
 			line = append(line, printable(labels.FormatLabels(metadataOf(r).Labels)))

@@ -17,7 +17,7 @@ import (
 type writeCommand struct {
 	*globals
 	files  files
-	output string
+	print  printFlags
 	dryRun dryRun
 
 	name  string // "apply"
@@ -26,29 +26,38 @@ type writeCommand struct {
 	named bool   // generateName is not enough
 
 	// send sends one object, and returns it as stored and what was done to it.
-	send func(context.Context, *client.Client, registry.Object) (registry.Object, string, error)
+	send func(context.Context, *client.Client, manifest) (registry.Object, string, error)
+
+	// wrap says of an error of the server what it is about; nil: the manifest.
+	wrap func(error) error
 }
 
 // command makes cmd the command that w is of.
 func (w *writeCommand) command(cmd *cobra.Command) *cobra.Command {
 	w.name = cmd.Name()
 	cmd.Args = noArgs
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context()) }
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return w.run(cmd.Context(), w.manifests) }
 	w.files.addFlags(cmd)
-	w.dryRun.addFlag(cmd)
-	addOutputFlag(cmd, &w.output, "json", "yaml", "name")
+	w.addFlags(cmd)
 	return cmd
 }
 
-// run sends every object, and fails when one of them failed.
-func (w *writeCommand) run(ctx context.Context) error {
-	if err := checkOutput(w.output, "json", "yaml", "name"); err != nil {
+// addFlags gives cmd the flags of every command that writes.
+func (w *writeCommand) addFlags(cmd *cobra.Command) {
+	w.dryRun.addFlag(cmd)
+	w.print.addFlags(cmd)
+}
+
+// run sends every object that read returns, and fails when one of them failed.
+func (w *writeCommand) run(ctx context.Context, read func() ([]manifest, error)) error {
+	printer, err := w.print.printer()
+	if err != nil {
 		return err
 	}
 	if err := w.dryRun.check(); err != nil {
 		return err
 	}
-	manifests, err := w.manifests()
+	manifests, err := read()
 	if err != nil {
 		return err
 	}
@@ -65,25 +74,33 @@ func (w *writeCommand) run(ctx context.Context) error {
 	var errs []error
 	var stored []registry.Object
 	for _, m := range manifests {
-		obj, done, err := send(ctx, c, m.object)
+		obj, done, err := send(ctx, c, m)
 		if err != nil && !errors.As(err, new(*apierrors.StatusError)) {
 			errs = append(errs, err) // nobody answers: nor will they for the rest
 			break
 		}
 		if err != nil {
-			errs = append(errs, manifestError{w.verb, m.source, err})
+			errs = append(errs, w.about(m, err))
 			continue
 		}
 		stored = append(stored, obj)
-		if w.output == "" {
+		if printer == nil {
 			_, err := fmt.Fprintf(w.env.Stdout, "%s/%s %s%s\n", typeName(registry.KindOf(obj)), obj.GetName(), done, w.note(obj, done))
 			errs = append(errs, err)
 		}
 	}
-	if w.output != "" && len(stored) > 0 {
-		errs = append(errs, printObjects(w.env.Stdout, w.output, stored, len(manifests) == 1))
+	if printer != nil && len(stored) > 0 {
+		errs = append(errs, printer(w.env.Stdout, stored, len(manifests) == 1))
 	}
 	return errors.Join(errs...)
+}
+
+// about says what an error of the server is about.
+func (w *writeCommand) about(m manifest, err error) error {
+	if w.wrap != nil {
+		return w.wrap(err)
+	}
+	return manifestError{w.verb, m.source, err}
 }
 
 // manifests reads the objects to send.
@@ -105,14 +122,14 @@ func (w *writeCommand) manifests() ([]manifest, error) {
 	return manifests, errors.Join(errs...)
 }
 
-// note ends what is said of an object: the ClusterIP of a Service that was
-// created, which the user is about to need, or that nothing was done.
+// note ends what is said of an object: the ClusterIP of a Service that is
+// new, which the user is about to need, or that nothing was done.
 func (w *writeCommand) note(obj registry.Object, done string) string {
 	if note := w.dryRun.suffix(); note != "" {
 		return note
 	}
 	svc, ok := obj.(*corev1.Service)
-	if !ok || done != "created" || len(registry.ClusterIPs(svc)) == 0 {
+	if !ok || done != "created" && done != "exposed" || len(registry.ClusterIPs(svc)) == 0 {
 		return ""
 	}
 	return " (" + svc.Spec.ClusterIP + ")"

@@ -110,7 +110,7 @@ func TestApplyGoesOn(t *testing.T) {
 // Others create and delete the object at the same time.
 func TestApplyRaces(t *testing.T) {
 	f := newFake(t, "")
-	f.intrude = func() { // between the question whether it exists and the creation
+	f.intrude = func() { // between the question whether it exists and the write
 		obj, err := registry.DecodeStrict(registry.Services, []byte("metadata: {name: web, namespace: default}\nspec: {ports: [{port: 81}]}"))
 		if err != nil {
 			t.Error(err)
@@ -131,17 +131,28 @@ func TestApplyRaces(t *testing.T) {
 	}
 }
 
-// A Pod keeps the lease that it is under, and its status may be said.
+// There is no kubelet: the status of a Pod may be said.
 func TestApplyPod(t *testing.T) {
 	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p%s}\nspec: {containers: [{name: c, image: i}]}\n%s"
-	f := newFake(t, fmt.Sprintf(pod, ", namespace: default, annotations: {usher.internal/lease: 1f}", ""))
+	f := newFake(t, fmt.Sprintf(pod, ", namespace: default", ""))
 	got := f.usher(t, fmt.Sprintf(pod, "", "status: {phase: Running, podIP: 10.1.0.5}\n"), "apply", "-f", "-")
 	if diff := cmp.Diff(result{0, "pod/p configured\n", ""}, got, cmp.AllowUnexported(result{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	p := f.Snapshot().Get(key(registry.Pods, "p")).(*corev1.Pod)
-	if p.Annotations[registry.AnnotationLease] != "1f" || p.Status.PodIP != "10.1.0.5" {
-		t.Errorf("annotations %v, status %v", p.Annotations, p.Status)
+	if p.Status.PodIP != "10.1.0.5" {
+		t.Errorf("status %v", p.Status)
+	}
+}
+
+// A dry run says what both parts of it would do, each of which knows nothing
+// of the other.
+func TestApplyPodDry(t *testing.T) {
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default, labels: {a: %s}}\nspec: {containers: [{name: c, image: i}]}\nstatus: {phase: %s}\n"
+	f := newFake(t, fmt.Sprintf(pod, "old", "Pending"))
+	got := f.usher(t, fmt.Sprintf(pod, "new", "Running"), "apply", "-f", "-", "--dry-run=server", "-o", "jsonpath={.metadata.labels.a} {.status.phase}")
+	if diff := cmp.Diff(result{0, "new Running", ""}, got, cmp.AllowUnexported(result{})); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

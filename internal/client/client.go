@@ -8,7 +8,10 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +26,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 
+	"usher/internal/openapi"
 	"usher/registry"
 )
 
@@ -31,34 +35,52 @@ type Client struct {
 	// DryRun asks for everything of a write but the write.
 	DryRun bool
 
+	// Program is what the Client calls itself. It becomes the owner of what is
+	// created and updated, so that it is not taken for another one's: "usher" if
+	// empty.
+	Program string
+
 	// Warn is called with each warning of the server. If nil, nobody is told.
 	Warn func(text string)
 
-	server string // as it was given, for messages
-	base   string
-	token  string
-	http   *http.Client
+	server    string // as it was given, for messages
+	base      string
+	token     string
+	transport *http.Transport
+	http      *http.Client
 }
 
 // New returns a Client of server, "unix:/path" or "http(s)://host:port". A
-// token is needed to write over the latter. The caller must Close the Client.
+// token is needed to write over the latter, and to read from another host. The
+// caller must Close the Client.
 func New(server, token string) (*Client, error) {
-	c := &Client{server: server, base: strings.TrimRight(server, "/"), token: token}
-	transport := new(http.Transport)
+	c := &Client{server: server, base: strings.TrimRight(server, "/"), token: token, transport: new(http.Transport)}
 	if path, ok := strings.CutPrefix(server, "unix:"); ok {
 		if path == "" {
 			return nil, errors.New(`server "unix:": the path of the socket is missing`)
 		}
 		c.base = "http://localhost"
-		transport.DialContext = socket(path).dial
+		c.transport.DialContext = socket(path).dial
 	} else if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("server %q: want unix:/path or http(s)://host:port", server)
 	}
 	c.http = &http.Client{
-		Transport:     transport,
+		Transport:     c.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
+}
+
+// Trust makes c accept a server over https whose certificate is signed by one
+// of the authorities in a PEM file, and no other. It is called before the first
+// request.
+func (c *Client) Trust(authorities []byte) error {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authorities) {
+		return errors.New("there is no certificate in it")
+	}
+	c.transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	return nil
 }
 
 // Close closes the connections that are not in use.
@@ -68,10 +90,7 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 // namespaced kind without a namespace is the collection in all of them.
 func Path(key registry.Key) string {
 	k := key.Kind
-	path := "/api/" + k.Version
-	if k.Group != "" {
-		path = "/apis/" + k.Group + "/" + k.Version
-	}
+	path := "/" + openapi.Root(k.GroupVersion())
 	if k.Namespaced && key.Namespace != "" {
 		path += "/namespaces/" + url.PathEscape(key.Namespace)
 	}
@@ -94,22 +113,32 @@ func objectPath(key registry.Key) (string, error) {
 // Do sends a request and returns the response if it is a success. The caller
 // must close its body.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, accept string, body []byte) (*http.Response, error) {
-	target := c.base + path
-	if len(query) > 0 {
-		target += "?" + query.Encode()
+	return c.do(ctx, request{method, path, query, accept, mediaJSON, body})
+}
+
+// A request is what do sends.
+type request struct {
+	method, path string
+	query        url.Values
+	accept       string // JSON without
+	contentType  string // of body
+	body         []byte
+}
+
+func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
+	target := c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(r.body))
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > 0 {
-		req.Header.Set("Content-Type", mediaJSON)
+	if len(r.body) > 0 {
+		req.Header.Set("Content-Type", r.contentType)
 	}
-	if accept == "" {
-		accept = mediaJSON
-	}
-	req.Header.Set("Accept", accept)
-	req.Header.Set("User-Agent", "usher")
+	req.Header.Set("Accept", cmp.Or(r.accept, mediaJSON))
+	req.Header.Set("User-Agent", cmp.Or(c.Program, "usher"))
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
@@ -122,7 +151,7 @@ func (c *Client) Do(ctx context.Context, method, path string, query url.Values, 
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, statusError(resp, method, path)
+	return nil, statusError(resp, r.method, r.path)
 }
 
 func (c *Client) warn(h http.Header) {
@@ -171,6 +200,10 @@ func (c *Client) unreachable(err error) error {
 			"\n  to change it:                run as that user"+
 			"\n  or start one of your own:    usher serve", c.server, err)
 	}
+	if unknown := new(x509.UnknownAuthorityError); errors.As(err, unknown) {
+		return fmt.Errorf("ask %s: %w"+
+			"\n  if it is a daemon's: --certificate-authority FILE, a copy of ca.crt out of its state directory", c.server, err)
+	}
 	return fmt.Errorf("ask %s: %w", c.server, err)
 }
 
@@ -188,10 +221,15 @@ func (c *Client) JSON(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return err
 	}
+	return decodeBody(resp, method+" "+path, out)
+}
+
+// decodeBody decodes an answer into out, unless that is nil, and closes it.
+func decodeBody(resp *http.Response, what string, out any) error {
 	defer resp.Body.Close()
 	if out != nil {
 		if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
-			return fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+			return fmt.Errorf("read the answer to %s: %w", what, err)
 		}
 	}
 	io.Copy(io.Discard, resp.Body) // to the end, so that the connection can be used again

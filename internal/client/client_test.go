@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"usher/registry"
 )
@@ -50,6 +52,26 @@ func TestPath(t *testing.T) {
 	}
 }
 
+func TestReady(t *testing.T) {
+	tests := []struct {
+		code       int
+		body, want string
+	}{
+		{http.StatusOK, "ok", "<nil>"},
+		{http.StatusInternalServerError, "[+]ping ok\n[-]proxy failed: listeners are not open yet\n[-]bootstrap failed: no\nreadyz check failed\n", "proxy failed: listeners are not open yet"},
+		{http.StatusNotFound, "who?", "GET /readyz: 404 Not Found: who?"},
+	}
+	for _, tt := range tests {
+		c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(tt.code)
+			io.WriteString(w, tt.body)
+		})
+		if err := c.Ready(t.Context()); fmt.Sprint(err) != tt.want {
+			t.Errorf("%d: %v, want %q", tt.code, err, tt.want)
+		}
+	}
+}
+
 // A request about an object without a name would be one about all of them.
 func TestNamelessObject(t *testing.T) {
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -61,6 +83,11 @@ func TestNamelessObject(t *testing.T) {
 		"get":    func() error { _, err := c.Get(t.Context(), key); return err },
 		"update": func() error { _, err := c.Update(t.Context(), svc); return err },
 		"status": func() error { _, err := c.UpdateStatus(t.Context(), svc); return err },
+		"apply":  func() error { _, _, err := c.Apply(t.Context(), key, nil, ApplyOptions{}); return err },
+		"patch": func() error {
+			_, err := c.Patch(t.Context(), key, types.MergePatchType, nil, PatchOptions{})
+			return err
+		},
 		"delete": func() error { return c.Delete(t.Context(), key, metav1.DeleteOptions{}) },
 		"renew":  func() error { return c.RenewLease(t.Context(), "") },
 		"revoke": func() error { return c.RevokeLease(t.Context(), "") },
@@ -89,6 +116,21 @@ func TestRequests(t *testing.T) {
 		"get":    {func() error { _, err := c.Get(ctx, key); return err }, "GET /api/v1/namespaces/a/services/b "},
 		"create": {func() error { _, err := c.Create(ctx, svc); return err }, "POST /api/v1/namespaces/a/services " + body},
 		"update": {func() error { _, err := c.Update(ctx, svc); return err }, "PUT /api/v1/namespaces/a/services/b " + body},
+		"apply": {func() error {
+			_, _, err := c.Apply(ctx, key, []byte("{}"), ApplyOptions{FieldManager: "me", Force: true, Subresource: "status"})
+			return err
+		}, "PATCH /api/v1/namespaces/a/services/b/status?fieldManager=me&fieldValidation=Strict&force=true {}"},
+		"patch": {func() error {
+			_, err := c.Patch(ctx, key, types.JSONPatchType, []byte("[]"), PatchOptions{FieldManager: "me", Subresource: "status"})
+			return err
+		}, "PATCH /api/v1/namespaces/a/services/b/status?fieldManager=me []"},
+		"raw": {func() error {
+			resp, err := c.Raw(ctx, "/a?b=c%2F")
+			if err == nil {
+				resp.Body.Close()
+			}
+			return err
+		}, "GET /a?b=c%2F "},
 		"status": {func() error { _, err := c.UpdateStatus(ctx, svc); return err }, "PUT /api/v1/namespaces/a/services/b/status " + body},
 		"delete": {func() error { return c.Delete(ctx, key, metav1.DeleteOptions{GracePeriodSeconds: new(int64(3))}) },
 			`DELETE /api/v1/namespaces/a/services/b {"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":3}`},
@@ -230,5 +272,30 @@ func TestCancelled(t *testing.T) {
 	})
 	if _, err := c.Status(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// A list that a server sends in parts is asked for to its end.
+func TestParts(t *testing.T) {
+	var queries []string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		queries = append(queries, r.URL.RawQuery)
+		next, name := "more", "a"
+		if r.URL.Query().Get("continue") == "more" {
+			next, name = "", "b"
+		}
+		fmt.Fprintf(w, `{"metadata":{"continue":%q,"resourceVersion":"7"},"items":[{"metadata":{"name":%q}}],"rows":[{"cells":[%q]}]}`, next, name, name)
+	})
+	list, err := c.List(t.Context(), registry.Pods, "", ListOptions{Limit: 1})
+	if err != nil || len(list.Items) != 2 || list.Items[1].GetName() != "b" || list.ResourceVersion != "7" {
+		t.Errorf("list %v, error %v", list, err)
+	}
+	table, err := c.Table(t.Context(), registry.Key{Kind: registry.Pods}, ListOptions{Limit: 1}, metav1.IncludeObject)
+	if err != nil || len(table.Rows) != 2 || table.Rows[1].Cells[0] != "b" {
+		t.Errorf("table %v, error %v", table, err)
+	}
+	want := []string{"limit=1", "continue=more&limit=1", "includeObject=Object&limit=1", "continue=more&includeObject=Object&limit=1"}
+	if diff := cmp.Diff(want, queries); diff != "" {
+		t.Errorf("queries (-want +got):\n%s", diff)
 	}
 }

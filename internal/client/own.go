@@ -2,10 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,6 +26,20 @@ func (c *Client) Status(ctx context.Context) (*api.Status, error) {
 		return nil, err
 	}
 	return out, nil
+}
+
+// Ready returns what the daemon lacks for serving, or nil.
+func (c *Client) Ready(ctx context.Context) error {
+	resp, err := c.Do(ctx, http.MethodGet, "/readyz", nil, "", nil)
+	if err == nil {
+		return resp.Body.Close()
+	}
+	_, failed, ok := strings.Cut(err.Error(), "[-]") // the first check that fails
+	if !ok {
+		return err
+	}
+	what, _, _ := strings.Cut(failed, "\n")
+	return errors.New(what)
 }
 
 // Ejections returns the backends of a Service that the daemon's node tries last.

@@ -56,6 +56,7 @@ func (c *Client) Watch(ctx context.Context, kind *registry.Kind, namespace strin
 
 func (c *Client) watch(ctx context.Context, key registry.Key, o ListOptions, accept string, decode func([]byte) (runtime.Object, error)) (*Stream, error) {
 	ctx, cancel := context.WithCancel(ctx)
+	o.Limit = 0 // which is of lists
 	query := o.query()
 	query.Set("watch", "true")
 	resp, err := c.Do(ctx, http.MethodGet, Path(key), query, accept, nil)
@@ -66,10 +67,10 @@ func (c *Client) watch(ctx context.Context, key registry.Key, o ListOptions, acc
 	return &Stream{ctx, cancel, resp.Body, json.NewDecoder(resp.Body), decode}, nil
 }
 
-// Next waits for the next event; there are no bookmarks among them. The error
-// is io.EOF when the server has ended the watch, that of the context when it
-// is done, and a *apierrors.StatusError when the server says why it cannot go
-// on.
+// Next waits for the next event. Of bookmarks it returns none but that of
+// ListOptions.InitialEvents. The error is io.EOF when the server has ended the
+// watch, that of the context when it is done, and a *apierrors.StatusError when
+// the server says why it cannot go on.
 func (s *Stream) Next() (watch.Event, error) {
 	for {
 		var ev struct {
@@ -81,7 +82,14 @@ func (s *Stream) Next() (watch.Event, error) {
 		}
 		switch ev.Type {
 		case watch.Bookmark:
-			continue
+			var mark metav1.PartialObjectMetadata
+			if err := json.Unmarshal(ev.Object, &mark); err != nil {
+				return watch.Event{}, fmt.Errorf("read a bookmark of a watch: %w", err)
+			}
+			if mark.Annotations[metav1.InitialEventsAnnotationKey] != "true" {
+				continue
+			}
+			return watch.Event{Type: watch.Bookmark, Object: &mark}, nil
 		case watch.Error:
 			status := new(metav1.Status)
 			if err := json.Unmarshal(ev.Object, status); err != nil {

@@ -53,7 +53,7 @@ func TestStream(t *testing.T) {
 				query = r.URL.RawQuery
 				io.WriteString(w, tt.body)
 			})
-			s, err := c.WatchObjects(t.Context(), registry.Key{Kind: registry.Pods}, ListOptions{ResourceVersion: "7"})
+			s, err := c.WatchObjects(t.Context(), registry.Key{Kind: registry.Pods}, ListOptions{ResourceVersion: "7", Limit: 5})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -150,5 +150,34 @@ func TestWatchIsRefused(t *testing.T) {
 	})
 	if _, err := c.Watch(t.Context(), registry.Pods, ""); !apierrors.IsResourceExpired(err) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Of bookmarks the one that ends the initial events is told of.
+func TestInitialEvents(t *testing.T) {
+	var query string
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		query = r.URL.RawQuery
+		io.WriteString(w, event("ADDED", "a")+event("BOOKMARK", "")+
+			`{"type":"BOOKMARK","object":{"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}}`+event("ADDED", "b"))
+	})
+	s, err := c.WatchObjects(t.Context(), registry.Key{Kind: registry.Pods}, ListOptions{InitialEvents: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var got []watch.EventType
+	for {
+		ev, err := s.Next()
+		if err != nil {
+			break
+		}
+		got = append(got, ev.Type)
+	}
+	if diff := cmp.Diff([]watch.EventType{watch.Added, watch.Bookmark, watch.Added}, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	if want := "allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&sendInitialEvents=true&watch=true"; query != want {
+		t.Errorf("query %q, want %q", query, want)
 	}
 }

@@ -34,10 +34,12 @@ type Config struct {
 	Zone          string
 	DataDir       string
 	Etcd          Etcd
-	Socket        string // of the API
-	Listen        string // TCP address of the API; "": none
-	Engine        string // of the proxy: "auto", "loop", "portable"
-	Healthz       string // TCP address of the proxy's health check; "": none
+	Socket        string   // of the API
+	Listen        string   // TCP address of the API; "": none
+	Hosts         []string // more names and addresses of the API, in lower case
+	TLSOnly       bool     // the TCP address of the API has no plain HTTP
+	Engine        string   // of the proxy: "auto", "loop", "portable"
+	Healthz       string   // TCP address of the proxy's health check; "": none
 	DNS           DNS
 	LogLevel      slog.Level
 	Views         []string // "loopback", "anyip"; none: as permitted
@@ -86,8 +88,12 @@ type keys struct {
 	Zone          string
 	DataDir       string
 	Etcd          Etcd
-	API           struct{ Socket, Listen string }
-	DNS           struct {
+	API           struct {
+		Socket, Listen string
+		Hosts          []string
+		Plaintext      bool
+	}
+	DNS struct {
 		Upstreams        []string
 		Pods             string
 		EndpointPodNames bool
@@ -167,6 +173,7 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 		ClusterDomain: strings.Trim(k.ClusterDomain, "."),
 		Zone:          k.Zone, Etcd: k.Etcd, Listen: k.API.Listen, Views: k.Views,
 		NodeName: k.NodeName, DataDir: k.DataDir, Socket: k.API.Socket, Engine: k.Proxy.Engine, Healthz: k.Proxy.Healthz,
+		TLSOnly: !k.API.Plaintext,
 	}
 	for s := range strings.SplitSeq(k.ServiceCIDR, ",") {
 		prefix, err := parsePrefix("serviceCIDR", strings.TrimSpace(s))
@@ -199,6 +206,9 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 	if msgs := validation.IsDNS1123Subdomain(c.ClusterDomain); len(msgs) > 0 {
 		return nil, fmt.Errorf("clusterDomain %q: %s", k.ClusterDomain, msgs[0])
 	}
+	if c.Hosts, err = parseHosts(k.API.Hosts); err != nil {
+		return nil, err
+	}
 	if c.DNS, err = k.parseDNS(); err != nil {
 		return nil, err
 	}
@@ -214,6 +224,21 @@ func (k *keys) parse(getenv func(string) string) (*Config, error) {
 		}
 	}
 	return c, c.complete(getenv)
+}
+
+// parseHosts reads names and addresses that go into a certificate.
+func parseHosts(list []string) ([]string, error) {
+	var hosts []string
+	for _, s := range list {
+		host := strings.ToLower(strings.TrimSuffix(s, "."))
+		if addr, err := netip.ParseAddr(host); err == nil {
+			host = addr.Unmap().String()
+		} else if msgs := validation.IsDNS1123Subdomain(host); len(msgs) > 0 {
+			return nil, fmt.Errorf("api.hosts %q: neither an address nor a name: %s", s, msgs[0])
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts, nil
 }
 
 func (k *keys) parseDNS() (DNS, error) {

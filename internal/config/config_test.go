@@ -81,6 +81,16 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+func TestAPI(t *testing.T) {
+	c, err := load(t, "api: {hosts: [Laptop.example.org., '::ffff:192.0.2.7'], plaintext: false}", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"laptop.example.org", "192.0.2.7"}, c.Hosts); diff != "" || !c.TLSOnly {
+		t.Errorf("TLSOnly %v, hosts (-want +got):\n%s", c.TLSOnly, diff)
+	}
+}
+
 func TestDNS(t *testing.T) {
 	c, err := load(t, "dns: {upstreams: [192.0.2.1, '[2001:db8::1]:5353'], pods: insecure, endpointPodNames: true}",
 		map[string]string{"USHER_DNS_AUTOPATH": "true", "USHER_DNS_REBINDDOMAINS": "nip.io,.Example.org."}, nil)
@@ -135,6 +145,7 @@ func TestErrors(t *testing.T) {
 		{"upstream", "dns: {upstreams: [example.org]}", "dns.upstreams"},
 		{"pods", "dns: {pods: some}", `dns.pods "some": disabled, insecure or verified`},
 		{"rebind domain", "dns: {rebindDomains: [10.96.0.0/16]}", "dns.rebindDomains \"10.96.0.0/16\""},
+		{"host", "api: {hosts: ['*.example.org']}", `api.hosts "*.example.org": neither an address nor a name`},
 		{"domain", "clusterDomain: a_b", "clusterDomain"},
 	}
 	for _, tt := range tests {

@@ -217,11 +217,8 @@ func (d *daemon) kubernetesSlice() *discoveryv1.EndpointSlice {
 // controlAddr returns where the control port can be reached on this machine.
 func (d *daemon) controlAddr() (netip.AddrPort, bool) {
 	for _, address := range d.api.Addresses() {
-		rest, ok := strings.CutPrefix(address, "http://")
-		if !ok {
-			continue
-		}
-		if addr, err := netip.ParseAddrPort(rest); err == nil {
+		scheme, rest, _ := strings.Cut(address, "://") // a socket has no //
+		if addr, err := netip.ParseAddrPort(rest); err == nil && scheme != "" {
 			if addr.Addr().IsUnspecified() {
 				addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
 			}
@@ -246,7 +243,7 @@ func (d *daemon) apiAddresses() []string {
 
 // dnsService is the Service by which programs find the nameserver.
 func (d *daemon) dnsService() *corev1.Service {
-	svc := newService(metav1.NamespaceSystem, "kube-dns", d.serviceIP(dnsOffset))
+	svc := newService(metav1.NamespaceSystem, "kube-dns", d.serviceIP(registry.DNSOffset))
 	svc.Labels = map[string]string{
 		"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS", registry.LabelServiceProxyName: LabelDNS,
 	}

@@ -41,7 +41,7 @@ func (r *reporter) update(ctx context.Context, name types.NamespacedName) error 
 	svc = svc.DeepCopy()
 	svc.ResourceVersion = ""
 	var news []*metav1.Condition
-	for _, want := range []*metav1.Condition{r.listens(name), supports(svc)} {
+	for _, want := range []*metav1.Condition{r.listens(name), r.supports(svc)} {
 		if want == nil {
 			continue
 		}
@@ -73,9 +73,9 @@ func (r *reporter) update(ctx context.Context, name types.NamespacedName) error 
 
 // supports returns the ConditionSupported that svc should have, or nil when
 // there was never anything to say.
-func supports(svc *corev1.Service) *metav1.Condition {
+func (r *reporter) supports(svc *corev1.Service) *metav1.Condition {
 	c := &metav1.Condition{Type: ConditionSupported, Status: metav1.ConditionTrue, Reason: reasonSupported}
-	if missing := registry.Unsupported(svc); len(missing) > 0 {
+	if missing := r.unsupported(svc); len(missing) > 0 {
 		c.Status, c.Reason, c.Message = metav1.ConditionFalse, reasonNotSupported, strings.Join(missing, "; ")
 		return c
 	}
@@ -83,6 +83,16 @@ func supports(svc *corev1.Service) *metav1.Condition {
 		return nil
 	}
 	return c
+}
+
+// unsupported says what svc asks for and does not get, anywhere or here.
+func (r *reporter) unsupported(svc *corev1.Service) []string {
+	missing := registry.Unsupported(svc)
+	if r.d.transparent != nil && svc.Annotations[registry.AnnotationClientAddress] == string(registry.Transparent) {
+		missing = append(missing, fmt.Sprintf(
+			"backends see the address of the proxy, not that of the client: usher needs CAP_NET_ADMIN for that (%v)", r.d.transparent))
+	}
+	return missing
 }
 
 // listens returns the ConditionListening that a Service should have, or nil

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"usher/internal/api"
 	"usher/internal/config"
 	"usher/internal/dns"
+	"usher/internal/pki"
 	"usher/internal/vip"
 	"usher/proxy"
 	"usher/registry"
@@ -50,8 +52,10 @@ type daemon struct {
 	mirror    *etcd.Mirror
 	views     []*vip.View // of ClusterIPs
 	pool      *vip.View   // of load balancers' addresses; nil without
+	private   privateViews
 	local     atomic.Pointer[registry.Local]
 	proxy     *proxy.Proxy
+	direct    *directReports
 	kubeProxy *kubeProxy
 	healthz   *healthz // nil: not asked for
 	dns       *dns.Server
@@ -62,12 +66,14 @@ type daemon struct {
 	health    *healthChecks
 	api       *api.Server
 
+	transparent  error       // why the proxy cannot dial from a client's address
 	bootstrapped atomic.Bool // the Services that always exist do
 }
 
 // Run runs a daemon until ctx is done, or until a part of it fails.
 func Run(ctx context.Context, o Options) error {
 	d := &daemon{Options: o, started: time.Now(), store: registry.NewStore()}
+	d.direct = newDirectReports(d.store)
 	if err := makePrivate(o.Config.DataDir); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
@@ -102,9 +108,16 @@ func makePrivate(dir string) error {
 
 // open opens every socket and makes every part, or fails. Nothing runs yet.
 func (d *daemon) open(ctx context.Context) error {
-	token, err := loadToken(d.Config.DataDir)
+	tokens, err := loadTokens(d.Config.DataDir)
 	if err != nil {
 		return err
+	}
+	authority, err := pki.Open(d.Config.DataDir, d.Log)
+	if err != nil {
+		return err
+	}
+	if err := makePrivate(d.logDir()); err != nil {
+		return fmt.Errorf("make the directory of logs: %w", err)
 	}
 	if d.client, err = etcd.Dial(ctx, d.etcdConfig()); err != nil {
 		return err
@@ -117,10 +130,12 @@ func (d *daemon) open(ctx context.Context) error {
 		return err
 	}
 	d.readAddresses()
+	d.transparent = proxy.Transparent()
 	d.proxy = proxy.New(proxy.Options{
-		Store: d.store, Log: d.Log, Listen: d.listen, Engine: d.Config.Engine,
+		Store: d.store, Log: d.Log, Listen: d.listen, Show: d.show, Engine: d.Config.Engine,
 		Report: func(s proxy.Status) { d.reports.listening(s) }, Observe: d.kubeProxy.observe,
 	})
+	d.direct.proxy = balances{d.proxy.Open, d.proxy.Elsewhere}
 	d.writer = api.NewWriter(api.WriterOptions{
 		Client: d.client, Store: d.store, ServiceCIDRs: d.ranges(), NodePorts: d.Config.NodePorts, Pool: d.poolRange(), Applied: d.applied,
 	})
@@ -132,16 +147,17 @@ func (d *daemon) open(ctx context.Context) error {
 	if err := d.openHealthz(); err != nil {
 		return err
 	}
-	return d.openAPI(token)
+	return d.openAPI(tokens, authority)
 }
 
 // openAPI makes the API and opens its sockets.
-func (d *daemon) openAPI(token string) error {
+func (d *daemon) openAPI(tokens map[api.Role]string, authority *pki.Authority) error {
 	metrics := prometheus.NewRegistry()
 	d.api = api.New(api.Options{
-		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Ready: d.checks(), Token: token,
-		Explain:       d.explainer().Explain,
-		ClusterDomain: d.Config.ClusterDomain, Hosts: d.apiAddresses(),
+		Store: d.store, Writer: d.writer, Status: d.status, Connections: d.connections, Reports: d.direct, ShowIn: d.showIn, Ready: d.checks(),
+		Tokens: tokens, Certify: authority.ServerConfig, TLSOnly: d.Config.TLSOnly,
+		Explain: d.explainer().Explain, Logs: d.logs,
+		ClusterDomain: d.Config.ClusterDomain, Hosts: slices.Concat(d.apiAddresses(), d.Config.Hosts),
 		Views: d.localAddresses, Ejections: d.ejections, Version: versionInfo(d.Version),
 		Metrics:    promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}),
 		Registerer: metrics, Log: d.Log,
@@ -184,6 +200,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	run("events", d.events.Run)
 	run("conditions", d.reports.run)
 	run("memory", d.returnMemory)
+	run("loads", d.direct.share)
 	return g.Wait()
 }
 

@@ -22,7 +22,7 @@ func (d *daemon) explainer() *answers.Parts {
 		},
 	}
 	for _, v := range d.views {
-		addr, _, _ := v.Listen(netip.AddrPortFrom(d.serviceIP(dnsOffset), 53))
+		addr, _, _ := v.Listen(netip.AddrPortFrom(d.serviceIP(registry.DNSOffset), 53))
 		p.Views = append(p.Views, dnsView(v, addr))
 	}
 	return p

@@ -5,8 +5,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/types"
 
 	"usher/proxy"
+	"usher/registry"
 )
 
 // A kubeProxy has the metrics of kube-proxy that mean the same here. They have no
@@ -15,6 +17,8 @@ type kubeProxy struct {
 	sync, full, partial, programming prometheus.Histogram
 	services, endpoints              prometheus.Counter
 	healthz, livez                   *prometheus.CounterVec
+
+	dns *prometheus.HistogramVec // of CoreDNS: what the proxy has followed, the DNS says
 }
 
 func newKubeProxy() *kubeProxy {
@@ -35,6 +39,11 @@ func newKubeProxy() *kubeProxy {
 		endpoints: prometheus.NewCounter(counter("sync_proxy_rules_endpoint_changes_total", "Changes of EndpointSlices that the proxy has followed.")),
 		healthz:   prometheus.NewCounterVec(counter("proxy_healthz_total", "Answers at /healthz of proxy.healthz."), []string{"code"}),
 		livez:     prometheus.NewCounterVec(counter("proxy_livez_total", "Answers at /livez of proxy.healthz."), []string{"code"}),
+		dns: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "coredns", Subsystem: "kubernetes", Name: "dns_programming_duration_seconds",
+			Help:    "Time from a change of the endpoints of a headless Service until its names had followed.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 20),
+		}, []string{"service_kind"}),
 	}
 }
 
@@ -59,6 +68,9 @@ func (k *kubeProxy) observe(s proxy.Sync) {
 	for _, t := range s.Triggers {
 		k.programming.Observe(max(0, time.Since(t).Seconds()))
 	}
+	for _, t := range s.Headless {
+		k.dns.WithLabelValues("headless_with_selector").Observe(max(0, time.Since(t).Seconds()))
+	}
 }
 
 // collectors returns the metrics, with those that are read off the proxy.
@@ -76,7 +88,7 @@ func (k *kubeProxy) collectors(progress func() proxy.Progress) []prometheus.Coll
 		}
 	}
 	return []prometheus.Collector{
-		k.sync, k.full, k.partial, k.programming, k.services, k.endpoints, k.healthz, k.livez,
+		k.sync, k.full, k.partial, k.programming, k.services, k.endpoints, k.healthz, k.livez, k.dns,
 		gauge("sync_proxy_rules_last_timestamp_seconds", "When listeners and backends were last brought up to date.",
 			func(p proxy.Progress) float64 { return seconds(p.Synced) }),
 		gauge("sync_proxy_rules_last_queued_timestamp_seconds", "When there was last a reason to.",
@@ -94,4 +106,33 @@ func seconds(t time.Time) float64 {
 		return 0
 	}
 	return float64(t.UnixNano()) / 1e9
+}
+
+// noLocalEndpoints is kube-proxy's: Services that a Local traffic policy keeps
+// from the endpoints they have, which are all on other nodes. A Service counts
+// once, whatever its ports.
+var noLocalEndpoints = prometheus.NewDesc("kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+	"Services with a traffic policy of Local and endpoints on other nodes alone.", []string{"traffic_policy"}, nil)
+
+// A localPolicyCollector counts in the Store when it is asked.
+type localPolicyCollector struct{ store *registry.Store }
+
+// Describe implements prometheus.Collector.
+func (localPolicyCollector) Describe(ch chan<- *prometheus.Desc) { ch <- noLocalEndpoints }
+
+// Collect implements prometheus.Collector.
+func (c localPolicyCollector) Collect(ch chan<- prometheus.Metric) {
+	internal, external := make(map[types.NamespacedName]bool), make(map[types.NamespacedName]bool)
+	for f := range c.store.Snapshot().Frontends() {
+		switch {
+		case len(f.Backends) > 0 || len(f.Draining) == 0: // without a policy all that serves is used in the end
+		case f.Reach == registry.ByClusterIP:
+			internal[f.Service] = true
+		default:
+			external[f.Service] = true
+		}
+	}
+	for policy, services := range map[string]map[types.NamespacedName]bool{"internal": internal, "external": external} {
+		ch <- prometheus.MustNewConstMetric(noLocalEndpoints, prometheus.GaugeValue, float64(len(services)), policy)
+	}
 }

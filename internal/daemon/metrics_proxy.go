@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
@@ -10,8 +12,11 @@ import (
 )
 
 // A proxyCollector reads the counters of the proxy's Frontends and of their
-// Backends.
-type proxyCollector struct{ *proxy.Proxy }
+// Backends, to which it adds those of connections without the proxy.
+type proxyCollector struct {
+	*proxy.Proxy
+	direct *directReports
+}
 
 // A backendKey has the labels of a Backend: those of a port of its Service,
 // whatever its Frontends.
@@ -83,7 +88,10 @@ func (proxyCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c proxyCollector) Collect(ch chan<- prometheus.Metric) {
 	// A port of a Service may have several Frontends, and a Backend in each.
 	backends := make(map[backendKey]proxy.Counts)
-	for s := range c.Stats() {
+	stats := slices.Collect(c.Stats())
+	c.direct.refresh(context.Background())
+	c.direct.addTo(stats)
+	for _, s := range stats {
 		f := s.Frontend
 		labels := []string{f.Service.Namespace, f.Service.Name, f.PortName, string(f.Protocol), f.AddrPort().String()}
 		for _, d := range countsDescs {

@@ -32,6 +32,7 @@ func newTestDaemon(t *testing.T) *daemon {
 		NodeName: "node-1", ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/24")},
 	}}}
 	d.kubeProxy = newKubeProxy()
+	d.direct = newDirectReports(d.store)
 	d.proxy = proxy.New(proxy.Options{Store: d.store, Engine: "portable", Observe: d.kubeProxy.observe})
 	d.dns = dns.New(dns.Options{Store: d.store})
 	d.writer = api.NewWriter(api.WriterOptions{Store: d.store, ServiceCIDRs: d.ranges()})
@@ -115,7 +116,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := newKubeProxy()
 		k.observe(proxy.Sync{Full: true, Took: 3 * time.Millisecond})
-		k.observe(proxy.Sync{Took: time.Millisecond, Services: 1, EndpointSlices: 2, Triggers: []time.Time{time.Now().Add(-1500 * time.Millisecond)}})
+		k.observe(proxy.Sync{Took: time.Millisecond, Services: 1, EndpointSlices: 2, Triggers: []time.Time{time.Now().Add(-1500 * time.Millisecond)}, Headless: []time.Time{time.Now().Add(-1500 * time.Millisecond)}})
 		now := time.Now()
 		progress := proxy.Progress{Queued: now, Synced: now.Add(-time.Minute), Pending: &proxy.Sync{Services: 3, EndpointSlices: 4}}
 		r := prometheus.NewRegistry()
@@ -126,6 +127,7 @@ func TestKubeProxyMetrics(t *testing.T) {
 			"kubeproxy_sync_full_proxy_rules_duration_seconds":         "1 0.003",
 			"kubeproxy_sync_partial_proxy_rules_duration_seconds":      "1 0.001",
 			"kubeproxy_network_programming_duration_seconds":           "1 1.500",
+			"coredns_kubernetes_dns_programming_duration_seconds":      "1 1.500",
 			"kubeproxy_sync_proxy_rules_service_changes_total":         "1",
 			"kubeproxy_sync_proxy_rules_endpoint_changes_total":        "2",
 			"kubeproxy_sync_proxy_rules_service_changes_pending":       "3",
@@ -253,6 +255,55 @@ func TestAllocatorGauges(t *testing.T) {
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
+		}
+	}
+}
+
+// TestNoLocalEndpoints counts Services whose traffic policy leaves them nothing.
+func TestNoLocalEndpoints(t *testing.T) {
+	d := newTestDaemon(t)
+	d.store.SetLocal(registry.Local{Node: "here", NodePorts: []netip.Addr{netip.MustParseAddr("127.0.0.1")}})
+	d.store.Replace(1, nil)
+	service := func(name, ip, policy string) string {
+		return fmt.Sprintf(`
+kind: Service
+apiVersion: v1
+metadata: {name: %s, namespace: finance}
+spec: {clusterIP: %s, %s, ports: [{name: a, port: 80}, {name: b, port: 81}]}`, name, ip, policy)
+	}
+	slice := func(name, service, node string) string {
+		return fmt.Sprintf(`
+kind: EndpointSlice
+apiVersion: discovery.k8s.io/v1
+metadata: {name: %s, namespace: finance, labels: {kubernetes.io/service-name: %s}}
+addressType: IPv4
+endpoints: [{addresses: [10.1.0.5], nodeName: %s}]
+ports: [{name: a, port: 8080}, {name: b, port: 8081}]`, name, service, node)
+	}
+	r := prometheus.NewRegistry()
+	r.MustRegister(localPolicyCollector{d.store})
+	for _, step := range []struct {
+		put                []string
+		internal, external float64
+	}{
+		{[]string{service("inner", "10.96.0.5", "internalTrafficPolicy: Local")}, 0, 0}, // it has no endpoints at all
+		{[]string{slice("inner", "inner", "there")}, 1, 0},
+		{[]string{service("all", "10.96.0.6", "internalTrafficPolicy: Cluster"), slice("all", "all", "there")}, 1, 0},
+		{[]string{slice("outer", "outer", "there"), strings.NewReplacer("port: 80", "nodePort: 30080, port: 80", "port: 81", "nodePort: 30081, port: 81").Replace(
+			service("outer", "10.96.0.7", "type: NodePort, externalTrafficPolicy: Local"))}, 1, 1},
+		{[]string{slice("inner", "inner", "here")}, 0, 1},
+	} {
+		put(t, d.store, step.put...)
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]float64)
+		for _, m := range families[0].Metric {
+			got[m.Label[0].GetValue()] = m.Gauge.GetValue()
+		}
+		if diff := cmp.Diff(map[string]float64{"internal": step.internal, "external": step.external}, got); diff != "" {
+			t.Errorf("%.60q (-want +got):\n%s", step.put, diff)
 		}
 	}
 }

@@ -32,6 +32,9 @@ func (d *daemon) repair(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			d.Log.Warn("repair claims", "error", err)
 		}
+		if err := d.sweepLogs(); err != nil {
+			d.Log.Warn("remove the logs of Pods that are gone", "error", err)
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():

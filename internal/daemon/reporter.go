@@ -61,8 +61,12 @@ func newReporter(d *daemon) *reporter {
 	}
 }
 
-// listening takes a report of the proxy.
+// listening takes a report of the proxy. What goes wrong in a network namespace
+// of a program's own, which may be about to end, is nothing of the Service.
 func (r *reporter) listening(s proxy.Status) {
+	if s.Address.Sockets != nil {
+		return
+	}
 	r.note(s.Frontend.Service, listenPort{s.Address.AddrPort, s.Frontend.Protocol}, s.Err)
 }
 
@@ -196,7 +200,7 @@ func (r *reporter) markMoved(f *registry.Frontend) {
 
 // markUnsupported notes a Service that asks for what is not done, or did.
 func (r *reporter) markUnsupported(svc *corev1.Service) {
-	if len(registry.Unsupported(svc)) > 0 || meta.FindStatusCondition(svc.Status.Conditions, ConditionSupported) != nil {
+	if len(r.unsupported(svc)) > 0 || meta.FindStatusCondition(svc.Status.Conditions, ConditionSupported) != nil {
 		r.mark(registry.ServiceName(svc))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -134,4 +135,30 @@ spec: {type: LoadBalancer, clusterIP: 10.96.0.5, loadBalancerSourceRanges: [10.0
 			t.Errorf("nothing is missing any more (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// TestTransparentCondition asks for what this host cannot do, and stops to.
+func TestTransparentCondition(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		err  error
+		want []string
+	}{
+		{"with the capability", nil, nil},
+		{"without", syscall.EPERM, []string{"usher.internal/Supported False NotSupported: backends see the address of the proxy, " +
+			"not that of the client: usher needs CAP_NET_ADMIN for that (operation not permitted)"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, _ := newTestReporter(t)
+			r.d.transparent = tt.err
+			put(t, r.d.store, strings.Replace(simpleService, "namespace: finance", "namespace: finance, annotations: {usher.internal/client-address: transparent}", 1))
+			r.markUnsupported(r.d.store.Snapshot().Service("finance", "web"))
+			if !r.updateAll(t.Context()) {
+				t.Fatal("the condition is not written")
+			}
+			if diff := cmp.Diff(tt.want, r.written()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
 }

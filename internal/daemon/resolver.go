@@ -12,9 +12,6 @@ import (
 	"usher/registry"
 )
 
-// dnsOffset is where in the service CIDR the nameserver is, by convention.
-const dnsOffset = 10
-
 // A resolver is the nameserver of one View.
 type resolver struct {
 	view     dns.View
@@ -48,7 +45,7 @@ func (d *daemon) openDNS(ctx context.Context) {
 		ServiceCIDR: append(slices.Clone(d.Config.ServiceCIDRs), d.Config.LoopbackCIDR),
 	})
 	for _, v := range d.views {
-		addr, _, ok := v.Listen(netip.AddrPortFrom(d.serviceIP(dnsOffset), 53))
+		addr, _, ok := v.Listen(netip.AddrPortFrom(d.serviceIP(registry.DNSOffset), 53))
 		if !ok {
 			continue
 		}

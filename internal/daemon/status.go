@@ -22,15 +22,26 @@ func (d *daemon) status() api.Status {
 	s := api.Status{
 		TypeMeta:     metav1.TypeMeta{Kind: "Status", APIVersion: api.Group + "/" + api.Version},
 		UsherVersion: d.Version, NodeName: d.Config.NodeName, ClusterDomain: d.Config.ClusterDomain,
-		PID: os.Getpid(), Revision: snapshot.Revision(), Registry: d.registryStatus(), API: d.api.Addresses(),
+		PID: os.Getpid(), Revision: snapshot.Revision(), Registry: d.registryStatus(), API: d.api.Addresses(), DataDir: d.Config.DataDir,
 	}
-	for _, prefix := range d.Config.ServiceCIDRs {
+	ranges := slices.Clone(d.Config.ServiceCIDRs)
+	for prefix := range serviceCIDRs(snapshot) {
+		if !slices.Contains(ranges, prefix) {
+			ranges = append(ranges, prefix)
+		}
+	}
+	for _, prefix := range ranges {
 		s.ServiceCIDR = append(s.ServiceCIDR, prefix.String())
 	}
 	for _, v := range d.views {
-		vs := api.ViewStatus{Name: v.Name(), CIDR: v.CIDR(), NetNS: v.NetNS(), Why: v.Why()}
+		vs := api.ViewStatus{Name: v.Name(), CIDR: v.CIDR(), NetNS: v.NetNS(), FirstPort: v.FirstPort(), Why: v.Why()}
 		vs.Nameserver = d.nameserver(v.Name())
 		s.Views = append(s.Views, vs)
+	}
+	for _, v := range d.private.list() {
+		s.Views = append(s.Views, api.ViewStatus{
+			Name: v.Name(), CIDR: v.CIDR(), NetNS: v.NetNS(), Nameserver: v.nameserver.String(), Why: v.Why(),
+		})
 	}
 	backends := make(map[registry.Backend]bool)
 	for f := range snapshot.Frontends() {
@@ -78,6 +89,6 @@ func collectors(d *daemon) []prometheus.Collector {
 		gauge("store_revision", "The etcd revision that this node has reached.", func() float64 {
 			return float64(d.store.Snapshot().Revision())
 		}),
-		proxyCollector{d.proxy}, dnsCollector{d.dns}, d.writer,
+		proxyCollector{d.proxy, d.direct}, localPolicyCollector{d.store}, dnsCollector{d.dns}, d.writer,
 	)
 }

@@ -5,53 +5,48 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"usher/internal/api"
+	"usher/internal/secret"
 )
 
-// TokenFile is the name of the file in the state directory that has the token
-// for writing over the control port.
-const TokenFile = "token"
-
-// loadToken reads the token in dir, and makes one on first use. One that others
-// could have read is no secret any more, and is replaced.
-func loadToken(dir string) (string, error) {
-	path := filepath.Join(dir, TokenFile)
-	info, err := os.Lstat(path)
-	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 == 0 {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return "", fmt.Errorf("read token: %w", err)
-		}
-		if token := strings.TrimSpace(string(data)); token != "" {
-			return token, nil
-		}
+// TokenFile returns the name of the file in the state directory that has the
+// token of a role on the control port.
+func TokenFile(role api.Role) string {
+	if role == api.RoleAdmin {
+		return "token"
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return "token-" + string(role)
+}
+
+// loadTokens reads the tokens in dir, and makes those that there are not.
+func loadTokens(dir string) (map[api.Role]string, error) {
+	tokens := make(map[api.Role]string)
+	for _, role := range api.Roles {
+		token, err := loadToken(filepath.Join(dir, TokenFile(role)))
+		if err != nil {
+			return nil, err
+		}
+		tokens[role] = token
+	}
+	return tokens, nil
+}
+
+// loadToken reads a token, and makes one on first use. One that others could
+// have read is no secret any more, and is replaced.
+func loadToken(path string) (string, error) {
+	data, err := secret.Read(path)
+	if token := strings.TrimSpace(string(data)); err == nil && token != "" {
+		return token, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, secret.ErrExposed) {
 		return "", fmt.Errorf("read token: %w", err)
 	}
 	token := rand.Text()
-	if err := writePrivate(path, token+"\n"); err != nil {
+	if err := secret.Write(path, []byte(token+"\n")); err != nil {
 		return "", fmt.Errorf("write token: %w", err)
 	}
 	return token, nil
-}
-
-// writePrivate makes or replaces a file that this user alone can read, at no
-// moment anybody else.
-func writePrivate(path, content string) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // with mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(content)
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
 }

@@ -22,7 +22,7 @@ func TestLoadToken(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), TokenFile)
+			path := filepath.Join(t.TempDir(), "token")
 			if tt.mode != 0 {
 				if err := os.WriteFile(path, []byte(tt.content), 0o600); err != nil {
 					t.Fatal(err)
@@ -31,7 +31,7 @@ func TestLoadToken(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			token, err := loadToken(filepath.Dir(path))
+			token, err := loadToken(path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,7 +45,7 @@ func TestLoadToken(t *testing.T) {
 			if info.Mode().Perm() != 0o600 {
 				t.Errorf("mode %v", info.Mode())
 			}
-			again, err := loadToken(filepath.Dir(path))
+			again, err := loadToken(path)
 			if err != nil || again != token {
 				t.Errorf("the next time it is %q, %v", again, err)
 			}

@@ -50,7 +50,7 @@ func openViews(c *config.Config, log *slog.Logger) ([]*vip.View, error) {
 func openLoopback(c *config.Config) (*vip.View, error) {
 	for _, prefix := range c.ServiceCIDRs {
 		if prefix.Addr().Is4() {
-			return vip.Loopback(prefix, c.LoopbackCIDR)
+			return vip.Loopback(prefix, c.LoopbackCIDR, c.Pool, registry.PodCIDR)
 		}
 	}
 	return nil, errors.New("loopback has room for IPv4 alone, and serviceCIDR is IPv6")
@@ -96,7 +96,7 @@ func (d *daemon) listen(key registry.FrontendKey) []proxy.ListenAddr {
 	if len(list) == 0 && d.local.Load().Has(key.Address) {
 		list = append(list, proxy.ListenAddr{AddrPort: key.AddrPort()})
 	}
-	return list
+	return append(list, d.private.listen(key)...)
 }
 
 // isVIP reports whether an address is of a View, and not the machine's own.

@@ -15,8 +15,9 @@ import (
 
 // clients are programs of the tests, by the name of their role.
 var clients = map[string]func(args []string){
-	"ask":   askMain,
-	"asks":  asksMain,
+	"ask":    askMain,
+	"asks":   asksMain,
+	"listen": listenMain, "itself": itselfMain,
 	"probe": func([]string) { fmt.Println(Probe()) },
 }
 

@@ -3,8 +3,7 @@
 package direct
 
 import (
-	"strconv"
-	"time"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
@@ -22,65 +21,116 @@ func (r *receiver) connect(n *notification) reply {
 	if !ok {
 		return rep
 	}
-	if !r.translates(to) {
+	if r.names.hides(to.path) {
+		return failed(unix.ENOENT)
+	}
+	if to.family == unix.AF_UNSPEC || !r.translates(to) {
 		return proceed
 	}
-	fd, rep, ok := r.socket(n)
+	if !r.state.isListed() {
+		return r.whenListed(n, (*receiver).connect)
+	}
+	fd, rep, ok := r.duplicate(n)
 	if !ok {
 		return rep
 	}
-	switch protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL); {
-	case err != nil: // no socket
+	if rep, ok := r.elsewhere(n, fd, to); ok {
+		unix.Close(fd)
+		return rep
+	}
+	var protocol int32
+	switch ok := rawOption(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL, &protocol); {
+	case !ok: // no socket
 		unix.Close(fd)
 		return proceed
 	case protocol == unix.IPPROTO_TCP, protocol == unix.IPPROTO_MPTCP:
-		return r.connectTCP(n, fd, to)
+		return r.connectTCP(n, fd, to, protocol)
+	case protocol == unix.IPPROTO_UDP:
+		defer unix.Close(fd)
+		return r.connectUDP(n, fd, to)
 	}
 	unix.Close(fd)
+	if !r.state.contains(to.ip.Addr()) {
+		return proceed
+	}
 	return failed(unix.ECONNREFUSED)
 }
 
-// translates reports whether an address must not be left to the kernel.
+// translates reports whether an address must not be left to the kernel: one of
+// the service range, the nameserver that the program has, or where it listens
+// itself.
 func (s *supervisor) translates(to address) bool {
-	return to.ip.IsValid() && s.state.contains(to.ip.Addr())
+	return to.ip.IsValid() && (s.state.contains(to.ip.Addr()) || s.names.answers(to.ip) || s.program.listensAt(to.ip))
 }
 
-// backends returns where a connection to an address is to go, the best first.
-func (s *supervisor) backends(to address, protocol corev1.Protocol) []unix.Sockaddr {
-	var list []unix.Sockaddr
-	choice := s.state.pick(registry.FrontendKey{Address: to.ip.Addr(), Port: to.ip.Port(), Protocol: protocol})
-	for i := range choice.Len() {
-		b := choice.At(i)
-		if to.reaches(b.Address.Addr()) {
-			list = append(list, to.sockaddr(b.Address))
-		}
+// backends returns where a connection or a flow to an address is to go.
+func (s *supervisor) backends(to address, protocol corev1.Protocol) pick {
+	p := s.state.choose(registry.FrontendKey{Address: to.ip.Addr(), Port: to.ip.Port(), Protocol: protocol})
+	if len(p.list) == 0 {
+		p = pick{list: s.program.own(to.ip, protocol)}
 	}
-	return list
+	p.only(to.reaches)
+	if len(p.list) == 0 && s.names.answers(to.ip) {
+		p = pick{list: []netip.AddrPort{s.names.address(to.ip)}}
+	}
+	return p
+}
+
+// connectUDP connects the program's socket, of which fd is a duplicate.
+func (r *receiver) connectUDP(n *notification, fd int, to address) reply {
+	cookie, err := cookieOf(fd)
+	if err != nil {
+		return failed(errnoOf(err))
+	}
+	backend, ok := r.flowOf(cookie, to)
+	if !ok {
+		return failed(unix.ECONNREFUSED)
+	}
+	if err := unix.Connect(fd, to.sockaddr(backend)); err != nil {
+		return failed(errnoOf(err))
+	}
+	if !r.names.owns(backend) {
+		pid, err := r.process(n.TID)
+		if err != nil {
+			return later
+		}
+		r.datagrams.connected(cookie, to.ip, pid, int(int32(n.Args[0])))
+	}
+	return reply{}
 }
 
 // connectTCP connects the program's socket, of which fd is a duplicate, and
 // closes fd.
-func (r *receiver) connectTCP(n *notification, fd int, to address) reply {
-	d := &dial{fd: fd}
+func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int32) reply {
+	d := &dial{fd: fd, protocol: protocol}
 	if err := d.begin(); err != nil {
 		unix.Close(fd)
 		return proceed
 	}
 	var errno unix.Errno
-	if info, err := unix.GetsockoptTCPInfo(fd, unix.SOL_TCP, unix.TCP_INFO); err == nil && info.State != tcpClose {
+	var state uint8 // the first byte of a struct tcp_info
+	if rawOption(fd, unix.SOL_TCP, unix.TCP_INFO, &state) && state != tcpClose {
 		// Asked again: the kernel does not look at the address, and no Backend
 		// has its turn.
 		errno = d.connect(to.sockaddr(to.ip))
-	} else if d.rest = r.backends(to, corev1.ProtocolTCP); len(d.rest) == 0 {
-		errno = unix.ECONNREFUSED
 	} else {
-		errno = d.advance()
+		d.pick = r.backends(to, corev1.ProtocolTCP)
+		for _, b := range d.pick.list {
+			d.list = append(d.list, to.sockaddr(b))
+		}
+		if errno = unix.ECONNREFUSED; len(d.list) > 0 {
+			errno = d.advance()
+		}
 	}
 	if d.blocking && (errno == unix.EINPROGRESS || errno == unix.EALREADY) {
 		asked := *n
-		go func() { r.answer(&asked, r.await(&asked, d, errno)) }()
+		go func() {
+			r.answer(&asked, r.await(&asked, d, errno))
+			r.ledger.identify()
+		}()
 		return later
 	}
+	r.ledger.note(n, d, errno)
 	d.end()
 	return failed(errno)
 }
@@ -89,9 +139,13 @@ func (r *receiver) connectTCP(n *notification, fd int, to address) reply {
 type dial struct {
 	fd       int // a duplicate of the program's
 	flags    int // of the description, which the program shares
+	protocol int32
 	blocking bool
-	current  unix.Sockaddr // tried last
-	rest     []unix.Sockaddr
+	pick     pick
+	list     []unix.Sockaddr // those of pick
+	tried    int             // how many of them
+	current  unix.Sockaddr   // tried last
+	answered bool            // by that
 }
 
 // begin makes the socket one that does not block while we use it. The program
@@ -101,43 +155,40 @@ func (d *dial) begin() (err error) {
 		return err
 	}
 	if d.blocking = d.flags&unix.O_NONBLOCK == 0; d.blocking {
-		_, err = unix.FcntlInt(uintptr(d.fd), unix.F_SETFL, d.flags|unix.O_NONBLOCK)
+		rawSetFlags(d.fd, d.flags|unix.O_NONBLOCK)
 	}
-	return err
+	return nil
 }
 
 // end gives the socket back.
 func (d *dial) end() {
 	if d.blocking {
-		_, _ = unix.FcntlInt(uintptr(d.fd), unix.F_SETFL, d.flags)
+		rawSetFlags(d.fd, d.flags)
 	}
 	unix.Close(d.fd)
 }
 
 func (d *dial) connect(to unix.Sockaddr) unix.Errno {
 	d.current = to
-	err := unix.Connect(d.fd, to)
-	if err == nil {
-		return 0
-	}
-	errno, ok := err.(unix.Errno)
-	if !ok {
-		return unix.EINVAL
-	}
-	return errno
+	return errnoOf(unix.Connect(d.fd, to))
 }
+
+// left reports whether there is another Backend to try.
+func (d *dial) left() bool { return d.tried < len(d.list) }
 
 // advance tries the Backends that are left until one does not fail at once,
 // and returns what the program is to see. A Backend on this machine has
 // answered by the time connect returns, which shows in poll.
 func (d *dial) advance() unix.Errno {
 	for {
-		to := d.rest[0]
-		d.rest = d.rest[1:]
+		to := d.list[d.tried]
+		d.pick.try(d.tried)
+		d.tried++
 		errno := d.connect(to)
 		if errno == unix.EINPROGRESS {
 			switch d.poll(0) {
 			case unix.POLLOUT: // connected
+				d.answered = true
 				if d.blocking {
 					return d.settle()
 				}
@@ -145,7 +196,8 @@ func (d *dial) advance() unix.Errno {
 			case unix.POLLERR:
 				// Of the last one the program itself finds the error, as it
 				// would have without us.
-				if len(d.rest) == 0 && !d.blocking {
+				if !d.left() && !d.blocking {
+					d.pick.failed(unix.ECONNREFUSED)
 					return errno
 				}
 				errno = d.settle()
@@ -153,9 +205,13 @@ func (d *dial) advance() unix.Errno {
 				return errno
 			}
 		} else if errno != unix.ENETUNREACH && errno != unix.EHOSTUNREACH {
-			return errno // also how an attempt before this one has ended
+			return errno // also how an attempt before this one has ended, and TCP Fast Open begins
 		}
-		if len(d.rest) == 0 || !failsOver(errno) {
+		if !failsOver(errno) {
+			return errno
+		}
+		d.pick.failed(errno)
+		if !d.left() {
 			return errno
 		}
 	}
@@ -164,14 +220,7 @@ func (d *dial) advance() unix.Errno {
 // poll waits for the outcome of connect: POLLOUT or POLLERR, or 0 after the
 // time, in ms.
 func (d *dial) poll(timeout int) int16 {
-	p := []unix.PollFd{{Fd: int32(d.fd), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(p, timeout); n == 0 || err != nil {
-		return 0
-	}
-	if p[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
-		return unix.POLLERR
-	}
-	return unix.POLLOUT
+	return poll(d.fd, unix.POLLOUT, timeout)
 }
 
 // settle takes the outcome of connect and returns it. That is done by another
@@ -188,55 +237,37 @@ func failsOver(errno unix.Errno) bool {
 	return false
 }
 
-// lookEvery is how often a call that waits is looked at: its caller may have
-// been killed, or be wanted by a signal. In ms.
-const lookEvery = 100
-
 // await waits for a connect in which the program blocks, as the kernel would,
 // and returns the answer to it: began if the program does not wait any longer.
 func (s *supervisor) await(n *notification, d *dial, began unix.Errno) reply {
 	defer d.end()
-	var deadline <-chan time.Time
-	if tv, err := unix.GetsockoptTimeval(d.fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO); err == nil && tv.Nano() > 0 {
-		timer := time.NewTimer(time.Duration(tv.Nano()))
-		defer timer.Stop()
-		deadline = timer.C
-	}
+	deadline := deadlineOf(d.fd, unix.SO_SNDTIMEO)
 	for {
-		switch d.poll(lookEvery) {
-		case unix.POLLOUT:
-			return failed(d.settle())
-		case unix.POLLERR:
-			errno := d.settle()
-			if len(d.rest) > 0 && failsOver(errno) {
-				errno = d.advance()
-			}
-			if errno != unix.EINPROGRESS {
-				return failed(errno)
-			}
-			continue
+		events, rep, ok := s.block(n, d.fd, unix.POLLOUT, deadline, began)
+		if !ok {
+			s.ledger.note(n, d, unix.EINPROGRESS)
+			return rep
 		}
-		select {
-		case <-deadline:
-			return failed(began)
-		default:
-		}
-		if !s.waits(n) {
-			return later
-		}
-		if interrupted(n.TID) {
-			return failed(unix.EINTR)
+		errno := d.again(events)
+		if errno != unix.EINPROGRESS {
+			s.ledger.note(n, d, errno)
+			return failed(errno)
 		}
 	}
 }
 
-// interrupted reports whether a signal for which there is a handler waits for
-// a thread. It is kept from it while we have not answered.
-func interrupted(tid uint32) bool {
-	set := func(fields map[string]string, name string) uint64 {
-		v, _ := strconv.ParseUint(fields[name], 16, 64)
-		return v
+// again takes the outcome of a connect after an event, and goes on to the next
+// Backend after a failure.
+func (d *dial) again(events int16) unix.Errno {
+	errno := d.settle()
+	switch {
+	case events != unix.POLLERR:
+		d.answered = errno == 0
+	case failsOver(errno) && len(d.list) > 0:
+		d.pick.failed(errno)
+		if d.left() {
+			return d.advance()
+		}
 	}
-	f := statusOf(tid)
-	return (set(f, "SigPnd")|set(f, "ShdPnd"))&^set(f, "SigBlk")&set(f, "SigCgt") != 0
+	return errno
 }

@@ -38,10 +38,10 @@ func connectOnce(to netip.AddrPort, way string) string {
 		}
 	}
 	family, flags, protocol := unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}
-	if has("mapped") {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Addr: to.Addr().As16(), Port: int(to.Port())}
+	if has("mapped") || to.Addr().Is6() {
+		family = unix.AF_INET6
 	}
+	sa := sockaddr(family, to)
 	if has("nonblock") {
 		flags |= unix.SOCK_NONBLOCK
 	}

@@ -19,6 +19,9 @@ const (
 	offArgs   = 16
 )
 
+// noSys lets a call fail as where the kernel does not have it.
+const noSys = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
+
 func low(arg uint32) uint32  { return offArgs + 8*arg }
 func high(arg uint32) uint32 { return offArgs + 8*arg + 4 }
 
@@ -38,38 +41,85 @@ type rule struct {
 	verdict uint32
 }
 
-// rules are those of the filter.
-func rules() []rule {
+// lowestUDP is the lowest number that a descriptor of a UDP socket has. A
+// filter cannot see whether a message names an address, and to ask about all of
+// them would tax TCP: so it asks about those of such numbers, where only UDP
+// sockets are, or sockets of programs with as many descriptors. It leaves room
+// for 256 below FD_SETSIZE, which is also the usual limit.
+const lowestUDP = 768
+
+// rules are those of the filter for calls of our own ABI. With listens it asks
+// about bind(2) too.
+func rules(listens bool) []rule {
 	const notify = unix.SECCOMP_RET_USER_NOTIF
-	given := func(arg uint32) [][]test { // a pointer, and not NULL
-		return [][]test{{{low(arg), 0, bpf.JumpNotEqual, 0}}, {{high(arg), 0, bpf.JumpNotEqual, 0}}}
+	always := [][]test{{}}
+	udp := test{low(0), 0, bpf.JumpGreaterOrEqual, lowestUDP}
+	below := test{low(1), 0, bpf.JumpLessThan, lowestUDP}
+	is := func(arg, value uint32) test { return test{low(arg), 0, bpf.JumpEqual, value} }
+	given := func(arg uint32, and ...test) [][]test { // a pointer, and not NULL
+		return [][]test{
+			append(slices.Clone(and), test{low(arg), 0, bpf.JumpNotEqual, 0}),
+			append(slices.Clone(and), test{high(arg), 0, bpf.JumpNotEqual, 0}),
+		}
 	}
 	fastOpen := func(arg uint32) []test { return []test{{low(arg), 0, bpf.JumpBitsSet, unix.MSG_FASTOPEN}} }
-	return []rule{
-		{unix.SYS_CONNECT, [][]test{{}}, notify},
+	datagrams := test{low(1), sockTypeMask, bpf.JumpEqual, unix.SOCK_DGRAM}
+	list := []rule{
+		{unix.SYS_CONNECT, always, notify},
 		{unix.SYS_SENDTO, given(4), notify},
-		{unix.SYS_SENDMSG, [][]test{fastOpen(2)}, notify},
-		{unix.SYS_SENDMMSG, [][]test{fastOpen(3)}, notify},
+		{unix.SYS_SENDMSG, [][]test{fastOpen(2), {udp}}, notify},
+		{unix.SYS_SENDMMSG, [][]test{fastOpen(3), {udp}}, notify},
+		{unix.SYS_RECVFROM, given(4, udp), notify},
+		{unix.SYS_RECVMSG, [][]test{{udp}}, notify},
+		{unix.SYS_RECVMMSG, [][]test{{udp}}, notify},
+		{unix.SYS_SOCKET, [][]test{{is(0, unix.AF_INET), datagrams}, {is(0, unix.AF_INET6), datagrams}}, notify},
+		{unix.SYS_DUP, [][]test{{udp}}, notify},
+		{unix.SYS_FCNTL, [][]test{{udp, is(1, unix.F_DUPFD)}, {udp, is(1, unix.F_DUPFD_CLOEXEC)}}, notify},
+		{oldDup, [][]test{{udp, below}}, notify},
+		{unix.SYS_DUP3, [][]test{{udp, below}}, notify},
 		// Its connects would pass the filter by. Programs do without it, as
 		// they must on older kernels.
-		{unix.SYS_IO_URING_SETUP, [][]test{{}}, unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{unix.SYS_IO_URING_SETUP, always, noSys},
 	}
+	if listens {
+		list = append(list, rule{unix.SYS_BIND, always, notify})
+	}
+	return list
 }
 
-// program returns the filter. What no rule is about, and programs of another
-// ABI, it allows.
-func program() []bpf.Instruction {
-	const allow = unix.SECCOMP_RET_ALLOW
-	p := []bpf.Instruction{
+// sockTypeMask is the part of a socket's type that is no flag (net.h,
+// SOCK_TYPE_MASK).
+const sockTypeMask = 0xf
+
+// x32 is the bit in the number of a call that makes it one of the x32 ABI,
+// which the kernel reports as the architecture of all other calls. Hardly any
+// kernel has it.
+const x32 = 0x4000_0000
+
+// program returns the filter. What no rule is about it allows.
+func program(listens bool) []bpf.Instruction {
+	native := abi(rules(listens))
+	return slices.Concat([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: offArch, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: auditArch, SkipTrue: 1},
-		bpf.RetConstant{Val: allow},
+		bpf.Jump{Skip: uint32(len(native))},
+	}, native, []bpf.Instruction{
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: foreignArch, SkipTrue: 1},
+		bpf.RetConstant{Val: noSys}, // there is no third
+	}, abi(foreignRules(listens)))
+}
+
+// abi returns the part of the filter for the calls of one ABI.
+func abi(rules []rule) []bpf.Instruction {
+	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: offNumber, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: x32, SkipTrue: 1},
+		bpf.RetConstant{Val: noSys},
 	}
-	for _, r := range rules() {
+	for _, r := range rules {
 		p = append(p, r.instructions()...)
 	}
-	return append(p, bpf.RetConstant{Val: allow})
+	return append(p, bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW})
 }
 
 // instructions returns the part of the filter for one rule. It leaves the

@@ -5,7 +5,7 @@ package direct
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -15,14 +15,12 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
@@ -58,54 +56,10 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	enterNamespace()
+	// Tests that are parallel wait most of the time.
+	flag.Parse()
+	_ = flag.Set("test.parallel", "12")
 	goleak.VerifyTestMain(m)
-}
-
-// isolated reports whether the tests run in a network namespace of their own:
-// what they dial cannot leave.
-func isolated() bool { return os.Getenv(stageEnv) == "inside" }
-
-// enterNamespace runs this binary again in a network namespace with nothing
-// but lo, and without any capability unless root runs the tests.
-func enterNamespace() {
-	must := func(err error) {
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "enter a namespace:", err)
-			os.Exit(1)
-		}
-	}
-	switch os.Getenv(stageEnv) {
-	case "inside":
-		return
-	case "outside":
-		runtime.LockOSThread() // capabilities belong to a thread
-		lo, err := netlink.LinkByName("lo")
-		must(err)
-		must(netlink.LinkSetUp(lo))
-		must(unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
-		must(os.Setenv(stageEnv, "inside"))
-		must(syscall.Exec("/proc/self/exe", os.Args, os.Environ()))
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), stageEnv+"=outside")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
-		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_NET_ADMIN}
-	}
-	if err := cmd.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "no namespaces here, tests that need one will be skipped:", err)
-		return
-	}
-	err := cmd.Wait()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		os.Exit(exit.ExitCode())
-	}
-	must(err)
-	os.Exit(0)
 }
 
 // TestAsOrdinaryUser runs the other tests once more, as nobody.
@@ -129,8 +83,10 @@ func TestAsOrdinaryUser(t *testing.T) {
 
 // A setting is what the usher of a test is told.
 type setting struct {
-	Server string
-	Args   []string
+	Server     string
+	ResolvConf string
+	Proxied    bool // all is for the proxy, which listens nowhere
+	Args       []string
 }
 
 // usherMain is what the command line does.
@@ -150,9 +106,10 @@ func usherMain(encoded string) int {
 		panic(err)
 	}
 	code, err := Run(Options{
-		Args: set.Args, Env: os.Environ(), Client: c, Stderr: os.Stderr,
+		AllProxied: set.Proxied, Client: c, Namespace: "default", ResolvConf: set.ResolvConf,
+		Say: func(line string) { fmt.Fprintln(os.Stderr, "usher: "+line) }, Otherwise: "usher exec --mode private",
 		ServiceCIDR: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd00:96::/112")},
-	})
+	}, set.Args, os.Environ())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "usher:", err)
 	}
@@ -163,9 +120,14 @@ func usherMain(encoded string) int {
 type world struct {
 	*registry.Store
 	server   string // as a Client wants it
+	resolv   string // path of the host's resolv.conf; "" for that of the machine
+	proxied  bool   // all is for a proxy, which listens nowhere
 	http     *httptest.Server
 	revision int64
 	watches  atomic.Int64 // that have been asked for
+	reports  *reports
+
+	lists atomic.Pointer[func() bool] // if not nil, called before a list is answered: whether it may be
 }
 
 // newWorld serves a Store with the objects of manifests.
@@ -177,11 +139,20 @@ func newWorld(t testing.TB, manifests string) *world {
 	if err := Probe(); err != nil {
 		t.Skipf("SKIP: %v", err)
 	}
-	w := &world{Store: registry.NewStore(), revision: 1}
+	w := &world{Store: registry.NewStore(), revision: 1, reports: newReports()}
 	w.Replace(1, nil)
 	w.apply(t, manifests)
-	handler := api.New(api.Options{Store: w.Store, Status: func() api.Status { return api.Status{} }}).Handler()
 	path := filepath.Join(t.TempDir(), "s")
+	w.server = "unix:" + path
+	w.live(t, path)
+	t.Cleanup(func() { w.die() })
+	return w
+}
+
+// live starts the daemon.
+func (w *world) live(t testing.TB, path string) {
+	t.Helper()
+	handler := api.New(api.Options{Store: w.Store, Status: func() api.Status { return api.Status{} }, Reports: w.reports}).Handler()
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -189,13 +160,13 @@ func newWorld(t testing.TB, manifests string) *world {
 	w.http = &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("watch") {
 			w.watches.Add(1)
+		} else if may := w.lists.Load(); may != nil && r.Method == http.MethodGet && !(*may)() {
+			http.Error(rw, "not now", http.StatusServiceUnavailable)
+			return
 		}
 		handler.ServeHTTP(rw, r)
 	})}}
 	w.http.Start()
-	t.Cleanup(w.die)
-	w.server = "unix:" + path
-	return w
 }
 
 // die ends the daemon, and with it its watches.
@@ -253,7 +224,7 @@ func decode(t testing.TB, document string) registry.Object {
 
 // usher returns the command of an usher that runs a program.
 func (w *world) usher(args ...string) *exec.Cmd {
-	encoded, _ := json.Marshal(setting{w.server, args})
+	encoded, _ := json.Marshal(setting{w.server, w.resolv, w.proxied, args})
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), roleUsher+"="+string(encoded), "GORACE=atexit_sleep_ms=0")
 	return cmd
@@ -277,6 +248,7 @@ func run(t testing.TB, cmd *exec.Cmd) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errOut strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.WaitDelay = patience // for what the program has left
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

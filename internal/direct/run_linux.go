@@ -3,9 +3,9 @@
 package direct
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -36,7 +36,7 @@ func Probe() error {
 
 // probeThread tries what Run does, on a thread of its own.
 func probeThread() error {
-	fd, err := install(program())
+	fd, err := install(program(false))
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,9 @@ func probeThread() error {
 
 const exitError = 1
 
-// Run runs a program that sees Services. The program is a child of this
+// Run runs a program that sees Services: args are the program and its
+// arguments, and a name without a slash is looked for in PATH. Of a variable
+// that is twice in env the last value counts. The program is a child of this
 // process; Run passes signals on, and returns the program's exit code, or 128
 // plus the signal that ended it, once everything that it started has ended
 // too: without us that would reach nothing any more.
@@ -71,35 +73,35 @@ const exitError = 1
 //
 // The error says why the program did not run. The code is then that of shells:
 // 127 if it was not found, 126 if it cannot be executed, otherwise 1.
-func Run(o Options) (code int, err error) {
-	if len(o.Args) == 0 {
+func Run(o Options, args, env []string) (code int, err error) {
+	if len(args) == 0 {
 		return exitError, errors.New("run a program: none is given")
 	}
-	path, err := exec.LookPath(o.Args[0])
+	path, err := exec.LookPath(args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) { // somebody has . in PATH
 		return netenv.ExitCode(err), err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	st, err := openState(ctx, o.Client, o.ServiceCIDR, o.Node)
+	t, err := begin(o)
 	if err != nil {
 		return exitError, err
 	}
-	wg.Go(func() { st.follow(ctx) })
+	defer t.Close()
+	t.running.Go(t.complain)
+	if why := withoutPrivileges(path); why != "" {
+		t.say(why)
+	}
 	// Whoever loses their parent becomes our child, and stays our descendant,
 	// whom we may look into where only ancestors may (Yama).
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return exitError, fmt.Errorf("adopt what the program leaves: %w", err)
 	}
-	f := &family{supervisor: &supervisor{state: st, stderr: o.Stderr}, path: path, args: o.Args, env: netenv.Environ(o.Env)}
+	f := &family{Translator: t, path: path, args: args, env: netenv.Environ(env)}
 	return f.run()
 }
 
 // A family is the program and all that it starts.
 type family struct {
-	*supervisor
+	*Translator
 	path      string
 	args, env []string
 
@@ -170,15 +172,9 @@ func (f *family) linger(signals <-chan os.Signal) {
 // has to live as long (Pdeathsig), and it ends with its goroutine.
 func (f *family) lead() {
 	runtime.LockOSThread()
-	fd, err := install(program())
-	if err != nil {
+	if err := f.Program(netip.Addr{}).enter(receivers); err != nil {
 		f.started <- startResult{err: err}
 		return
-	}
-	f.listener = listener(fd)
-	f.wakeInPlace()
-	for range receivers {
-		go f.supervisor.run()
 	}
 	process, err := os.StartProcess(f.path, f.args, &os.ProcAttr{
 		Env: f.env, Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},

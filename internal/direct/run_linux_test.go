@@ -8,10 +8,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -57,8 +62,69 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestEarly checks that a program runs before it is known what Services there
+// are, and that what it asks them waits for that.
+func TestEarly(t *testing.T) {
+	a, udp := backend(t, "a", "127.0.0.1:0"), udpBackend(t, "u", "127.0.0.1:0")
+	w := newWorld(t, service("web", "10.96.0.7", 80, "TCP", a)+service("echo", "10.96.0.8", 80, "UDP", udp))
+	known := make(chan struct{})
+	wait := func() bool { <-known; return true }
+	w.lists.Store(&wait)
+	say, hear := interactive(t, w.client("asks"))
+	say(a)
+	if got := hear(); got != "a" {
+		t.Errorf("elsewhere: %s", got)
+	}
+	datagrams := w.client("datagrams", "10.96.0.8:80", "to")
+	early := make(chan string)
+	go func() { stdout, _, _ := run(t, datagrams); early <- stdout }()
+	say("10.96.0.7:80")
+	go func() { early <- hear() }()
+	select {
+	case got := <-early:
+		t.Errorf("before it is known: %s", got)
+	case <-time.After(100 * time.Millisecond): // as far as can be seen
+	}
+	close(known)
+	both := []string{<-early, <-early}
+	slices.Sort(both)
+	want := []string{"a", `to: "u hello 0" from asked true, "u hello 1" from asked true` + "\n"}
+	if diff := cmp.Diff(want, both); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestEarlyFails checks that a program is refused, with a word why, when it
+// cannot be known what Services there are, and no longer than that.
+func TestEarlyFails(t *testing.T) {
+	a := backend(t, "a", "127.0.0.1:0")
+	w := newWorld(t, service("web", "10.96.0.7", 80, "TCP", a))
+	var may atomic.Bool
+	allowed := may.Load
+	w.lists.Store(&allowed)
+	cmd := w.client("asks")
+	errors, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	say, hear := interactive(t, cmd)
+	asks := func() string {
+		say("10.96.0.7:80")
+		return hear()
+	}
+	if got := asks(); got != "connection refused" {
+		t.Errorf("without an answer of the daemon: %s", got)
+	}
+	const want = "usher: Services are refused until the daemon answers: list namespaces: "
+	if line, err := bufio.NewReader(errors).ReadString('\n'); err != nil || !strings.HasPrefix(line, want) {
+		t.Errorf("%q, %v; want %q", line, err, want)
+	}
+	may.Store(true)
+	until(t, "a answers", func() bool { return asks() == "a" })
+}
+
 // interactive starts cmd and returns how to write a line to it and read one.
-func interactive(t *testing.T, cmd *exec.Cmd) (say func(string), hear func() string) {
+func interactive(t testing.TB, cmd *exec.Cmd) (say func(string), hear func() string) {
 	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -68,7 +134,9 @@ func interactive(t *testing.T, cmd *exec.Cmd) (say func(string), hear func() str
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = os.Stderr
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +152,9 @@ func interactive(t *testing.T, cmd *exec.Cmd) (say func(string), hear func() str
 }
 
 // TestDescriptors checks that nothing is kept of connections, of threads and
-// of processes.
+// of processes. USHER_SOAK=50 makes 100,000 connections.
 func TestDescriptors(t *testing.T) {
-	count := 10000
-	if testing.Short() {
-		count = 500
-	}
+	count := soak(t, 2000)
 	a := backend(t, "a", "127.0.0.1:0")
 	w := newWorld(t, service("web", "10.96.0.7", 80, "TCP", a))
 	cmd := w.client("asks")
@@ -113,7 +178,8 @@ func TestDescriptors(t *testing.T) {
 	usherBefore, programBefore := descriptors()
 	many(count)
 	usherAfter, programAfter := descriptors()
-	if usherAfter > usherBefore+2*maxPidfds || programAfter > programBefore+2 {
+	t.Logf("%d connections: usher had %d descriptors and has %d, the program %d and %d", count, usherBefore, usherAfter, programBefore, programAfter)
+	if usherAfter > usherBefore+2*maxThreads || programAfter > programBefore+2 {
 		t.Errorf("usher had %d descriptors and has %d, the program %d and %d", usherBefore, usherAfter, programBefore, programAfter)
 	}
 }
@@ -129,8 +195,10 @@ func TestProcesses(t *testing.T) {
 		"%s", "(%s)", "%s & wait", "exec env %s", "setsid sh -c '%s' &", "(setsid sh -c \"sleep 0.1; %s\" & ) & exit 0",
 	} {
 		script = fmt.Sprintf(script, strings.ReplaceAll(child, "/proc/self/exe", self))
-		if got := output(t, w.usher("sh", "-c", script)); got != "a\n" {
-			t.Errorf("%s: %q", script, got)
+		got, errs, code := run(t, w.usher("sh", "-c", script))
+		stays := strings.Contains(errs, "usher stays for them") // on a busy machine the last takes longer than lingering
+		if got != "a\n" || code != 0 || errs != "" && !stays {
+			t.Errorf("%s: code %d, output %q, errors %q", script, code, got, errs)
 		}
 	}
 }
@@ -175,6 +243,9 @@ func TestExitCodes(t *testing.T) {
 // TestSignals checks that signals are passed on, and that what the caller
 // ignores the program does, and blocks nothing.
 func TestSignals(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("SKIP: SIGHUP is ignored here, as under nohup, and so it is by every program")
+	}
 	w := newWorld(t, "")
 	cmd := w.usher("sh", "-c", `trap 'echo got HUP' HUP; trap 'echo got TERM; exit 5' TERM; echo ready; while :; do sleep 0.02; done`)
 	out, err := cmd.StdoutPipe()

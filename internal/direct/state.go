@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/watch"
@@ -27,21 +28,65 @@ type state struct {
 	store   *registry.Store
 	started time.Time
 
+	listed chan struct{} // closed once there is what the daemon has
+	failed error         // or why that could not be had; set before listed is closed
+
 	// Of the one goroutine that writes.
 	revision int64 // counts what was applied: each Kind has revisions of its own
 	versions map[*registry.Kind]string
 
-	pickers sync.Map // of registry.FrontendKey to *balancer.Picker
+	frontends sync.Map // of registry.FrontendKey to *frontend
+	byLoad    byLoad
+
+	// proxy and allProxied are those of Options.
+	proxy      func(registry.FrontendKey) (netip.AddrPort, bool)
+	allProxied bool
+
+	// moved, if not nil, is called when a Frontend may have lost Backends, with
+	// what says whether one still serves.
+	moved func(key registry.FrontendKey, serves func(netip.AddrPort) bool)
+
+	// cut, if not nil, is called after each change once there is a Service that
+	// wants connections to removed Backends cut: who is not ready is in no
+	// Frontend, and may be removed nevertheless.
+	cut  func()
+	cuts atomic.Bool
 }
 
-// openState lists everything there is, on a node. follow keeps it up to date.
-func openState(ctx context.Context, c *client.Client, ranges []netip.Prefix, node string) (*state, error) {
-	s := &state{client: c, ranges: ranges, store: registry.NewStore(), started: time.Now(), versions: make(map[*registry.Kind]string)}
-	s.store.SetLocal(registry.Local{Node: node})
-	if err := s.list(ctx); err != nil {
-		return nil, err
+// A frontend is what there is to choose from for a Frontend.
+type frontend struct {
+	balancer.Picker
+	now     atomic.Pointer[registry.Frontend]
+	proxied atomic.Bool
+}
+
+// newState returns one that knows of nothing yet. begin fills it, and follow
+// keeps it up to date.
+func newState(o *Options) *state {
+	s := &state{
+		client: o.Client, ranges: o.ServiceCIDR, proxy: o.Proxy, allProxied: o.AllProxied,
+		store: registry.NewStore(), started: time.Now(), versions: make(map[*registry.Kind]string), listed: make(chan struct{}),
+		byLoad: byLoad{news: make(chan struct{}, 1), told: make(chan struct{}), keys: make(map[registry.FrontendKey]bool)},
 	}
-	return s, nil
+	s.store.SetLocal(registry.Local{Node: o.Node})
+	return s
+}
+
+// begin lists everything there is, but for what has been listed already.
+func (s *state) begin(ctx context.Context, services *client.List) {
+	defer close(s.listed)
+	s.failed = s.list(ctx, services)
+	s.byLoad.await(ctx)
+}
+
+// isListed reports whether calls need not wait for what the daemon has.
+func (s *state) isListed() bool {
+	select {
+	case <-s.listed:
+		return true
+	default:
+		return false
+	}
 }
 
 // contains reports whether an address is one of the service range.
@@ -49,27 +94,31 @@ func (s *state) contains(addr netip.Addr) bool {
 	return slices.ContainsFunc(s.ranges, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-// self is the client of every connection: the program.
-var self = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+// localhost is where the program is, the client of every connection.
+var localhost = netip.AddrFrom4([4]byte{127, 0, 0, 1})
 
-// pick returns a Backend for a new connection, and those to try after it.
-func (s *state) pick(key registry.FrontendKey) balancer.Choice {
-	p, ok := s.pickers.Load(key)
-	if !ok {
-		return balancer.Choice{}
+// proxyOf returns where the proxy listens for a Frontend, if anywhere.
+func (s *state) proxyOf(key registry.FrontendKey) []netip.AddrPort {
+	if s.proxy == nil {
+		return nil
 	}
-	c := p.(*balancer.Picker).Pick(self, int64(time.Since(s.started)))
-	c.Release(0) // nobody sees the connection end
-	return c
+	if addr, ok := s.proxy(key); ok {
+		return []netip.AddrPort{addr}
+	}
+	return nil
 }
 
-// list makes the copy what the daemon has now.
-func (s *state) list(ctx context.Context) error {
+// list makes the copy what the daemon has now. The Services it asks for if they
+// are nil.
+func (s *state) list(ctx context.Context, services *client.List) error {
 	var objects []registry.Object
 	for _, k := range kinds {
-		list, err := s.client.List(ctx, k, "", client.ListOptions{})
-		if err != nil {
-			return fmt.Errorf("list %s: %w", k.Resource, err)
+		list := services
+		if k != registry.Services || list == nil {
+			var err error
+			if list, err = s.client.List(ctx, k, "", client.ListOptions{}); err != nil {
+				return fmt.Errorf("list %s: %w", k.Resource, err)
+			}
 		}
 		s.versions[k] = list.ResourceVersion
 		for _, obj := range list.Items {
@@ -81,6 +130,7 @@ func (s *state) list(ctx context.Context) error {
 	s.revision++
 	s.store.Replace(s.revision, objects)
 	s.update()
+	s.changed()
 	return nil
 }
 
@@ -94,6 +144,7 @@ func (s *state) apply(ev watch.Event) {
 	if ev.Type != watch.Deleted {
 		w.Object = obj
 	}
+	defer s.changed()
 	before := s.revision
 	s.revision++
 	s.store.Apply(s.revision, []registry.Write{w})
@@ -117,22 +168,50 @@ func (s *state) apply(ev watch.Event) {
 			if now := s.store.Snapshot().Frontend(f.FrontendKey); now != nil {
 				s.serve(now)
 			} else {
-				s.pickers.Delete(f.FrontendKey)
+				s.drop(f.FrontendKey)
 			}
 		}
 	}
 }
 
+// changed has connections cut, if that may be wanted.
+func (s *state) changed() {
+	if s.cut != nil && s.cuts.Load() {
+		s.cut()
+	}
+}
+
 // serve gives a Frontend its Backends.
 func (s *state) serve(f *registry.Frontend) {
-	p, _ := s.pickers.LoadOrStore(f.FrontendKey, new(balancer.Picker))
-	if f.ClientAddress != "" {
-		// The program would have to say who it is before anything else.
-		without := *f
-		without.Backends = nil
-		f = &without
+	v, _ := s.frontends.LoadOrStore(f.FrontendKey, new(frontend))
+	here := v.(*frontend)
+	proxied := f.Proxied || s.allProxied
+	here.proxied.Store(proxied)
+	here.now.Store(f)
+	here.Update(f)
+	s.byLoad.set(f.FrontendKey, f.Policy.ByLoad() && !proxied)
+	if f.Removed != "" {
+		s.cuts.Store(true)
 	}
-	p.(*balancer.Picker).Update(f)
+	if s.moved == nil {
+		return
+	}
+	s.moved(f.FrontendKey, func(b netip.AddrPort) bool {
+		if proxied {
+			return slices.Contains(s.proxyOf(f.FrontendKey), b)
+		}
+		at := func(other registry.Backend) bool { return other.Address == b }
+		return slices.ContainsFunc(f.Backends, at) || slices.ContainsFunc(f.Draining, at)
+	})
+}
+
+// drop forgets a Frontend that is no more.
+func (s *state) drop(key registry.FrontendKey) {
+	s.frontends.Delete(key)
+	s.byLoad.set(key, false)
+	if s.moved != nil {
+		s.moved(key, func(netip.AddrPort) bool { return false })
+	}
 }
 
 // update looks at all Frontends.
@@ -142,9 +221,9 @@ func (s *state) update() {
 		present[f.FrontendKey] = true
 		s.serve(f)
 	}
-	s.pickers.Range(func(key, _ any) bool {
+	s.frontends.Range(func(key, _ any) bool {
 		if !present[key.(registry.FrontendKey)] {
-			s.pickers.Delete(key)
+			s.drop(key.(registry.FrontendKey))
 		}
 		return true
 	})
@@ -156,18 +235,20 @@ const (
 	maxRetry = time.Second
 )
 
-// follow takes changes over until ctx is done. While the daemon is away the
-// copy stays as it is; once it is back everything is listed again.
+// follow takes changes over until ctx is done, after begin. While the daemon is
+// away the copy stays as it is; once it is back everything is listed again.
 func (s *state) follow(ctx context.Context) {
-	for wait := minRetry; ; {
+	if s.failed == nil {
 		s.watch(ctx)
+	}
+	for wait := minRetry; ; s.watch(ctx) {
 		for {
 			select {
 			case <-time.After(wait):
 			case <-ctx.Done():
 				return
 			}
-			if s.list(ctx) == nil {
+			if s.list(ctx, nil) == nil {
 				wait = minRetry
 				break
 			}

@@ -6,22 +6,21 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"strconv"
-	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
-// A supervisor answers the calls of the programs under the filter.
+// A supervisor answers the calls of those that are under one filter.
 type supervisor struct {
 	listener
-	state  *state
-	stderr io.Writer
+	*Translator
+	program *Program
 
-	said sync.Map // what has been said, once each
+	datagrams datagrams
+	placing   placing
 }
 
 // A receiver is one thread that receives notifications. It does only what
@@ -29,19 +28,31 @@ type supervisor struct {
 // nobody has received yet fails with EINTR at a signal.
 type receiver struct {
 	*supervisor
-	pidfds map[uint32]int // by thread, of those that asked before
+	threads map[uint32]thread // those that asked before
 }
 
-// receivers is how many threads receive. One would do on two processors; the
-// other is for when the first is in the middle of an answer.
+// A thread is one of a program.
+type thread struct {
+	pidfd int
+	pid   int // of its process; 0 if nobody wanted to know yet
+}
+
+// receivers is how many threads receive for a program that has all our
+// attention. One would do on two processors; the other is for when the first is
+// in the middle of an answer.
 const receivers = 2
+
+// spareProcs are processors of Go's scheduler that the receivers have beside
+// the usual ones. One that comes back from the kernel then finds one free, and
+// need not wait for another thread to hand it over: some 8 us a call.
+const spareProcs = 3 * receivers
 
 // run answers until there is nobody left under the filter, where the kernel
 // says so (Linux 6.11), or for as long as the process lives.
 func (s *supervisor) run() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	r := &receiver{s, make(map[uint32]int)}
+	r := &receiver{s, make(map[uint32]thread)}
 	defer r.forget()
 	var n notification
 	for {
@@ -59,7 +70,22 @@ func (s *supervisor) run() {
 			return
 		}
 		r.answer(&n, r.handle(&n))
+		r.ledger.identify()
 	}
+}
+
+// whenListed has a call for a Service handled once it is known what Services
+// there are: its program may have started before.
+func (s *supervisor) whenListed(n *notification, handle func(*receiver, *notification) reply) reply {
+	asked := *n
+	go func() {
+		<-s.state.listed
+		r := &receiver{s, make(map[uint32]thread)}
+		defer r.forget()
+		r.answer(&asked, handle(r, &asked))
+		r.ledger.identify()
+	}()
+	return later
 }
 
 // abandoned reports whether there is nobody left under the filter.
@@ -70,13 +96,34 @@ func (l listener) abandoned() bool {
 }
 
 func (r *receiver) handle(n *notification) reply {
+	if n.Arch != auditArch {
+		if rep, ok := r.domesticate(n); !ok {
+			return rep
+		}
+	}
 	switch n.Number {
 	case unix.SYS_CONNECT:
 		return r.connect(n)
 	case unix.SYS_SENDTO:
 		return r.sendto(n)
-	case unix.SYS_SENDMSG, unix.SYS_SENDMMSG:
+	case unix.SYS_SENDMSG:
 		return r.sendmsg(n)
+	case unix.SYS_SENDMMSG:
+		return r.sendmmsg(n)
+	case unix.SYS_RECVFROM:
+		return r.recvfrom(n)
+	case unix.SYS_RECVMSG:
+		return r.recvmsg(n)
+	case unix.SYS_RECVMMSG:
+		return r.recvmmsg(n)
+	case unix.SYS_SOCKET:
+		return r.socket(n)
+	case unix.SYS_DUP, unix.SYS_FCNTL:
+		return r.duplicateSocket(n)
+	case oldDup, unix.SYS_DUP3:
+		return r.moveSocket(n)
+	case unix.SYS_BIND:
+		return r.bind(n)
 	}
 	return proceed
 }
@@ -112,61 +159,75 @@ func (r *receiver) unreadable(n *notification, err error) reply {
 // refuse returns the reply to a call that may be about a Service, which cannot
 // be known or not be done, and says why, once for each program.
 func (r *receiver) refuse(n *notification, what string, err error) reply {
-	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", n.TID))
 	r.say(fmt.Sprintf("%s reaches nothing: %s (%v), as of a program that hides from debuggers"+
-		"\n  it works with: usher exec --mode namespace", bytes.TrimSpace(comm), what, err))
+		"\n  it works with: %s", r.name(n), what, err, r.otherwise))
 	return failed(unix.EACCES)
 }
 
-// say tells the user something, once.
-func (s *supervisor) say(line string) {
-	if _, said := s.said.LoadOrStore(line, true); !said {
-		fmt.Fprintln(s.stderr, "usher: "+line)
-	}
+// name returns the name of the program that calls.
+func (r *receiver) name(n *notification) string {
+	comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", n.TID))
+	return string(bytes.TrimSpace(comm))
 }
 
-// maxPidfds bounds the threads that are remembered. Those of programs that
+// maxThreads bounds the threads that are remembered. Those of programs that
 // have ended are among them.
-const maxPidfds = 64
+const maxThreads = 64
 
-// socket returns a duplicate of a descriptor of the caller. If it returns
-// false, the reply is the answer. The caller must close the duplicate.
-func (r *receiver) socket(n *notification) (fd int, _ reply, ok bool) {
+// duplicate returns a duplicate of the descriptor that a call is about. If it
+// returns false, the reply is the answer. The caller must close the duplicate.
+func (r *receiver) duplicate(n *notification) (fd int, _ reply, ok bool) {
+	fd, err := r.duplicateOf(n, int(int32(n.Args[0])))
+	if err != nil {
+		return -1, r.duplicateFailed(n, err), false
+	}
+	if !r.waits(n) {
+		unix.Close(fd)
+		return -1, later, false
+	}
+	return fd, reply{}, true
+}
+
+// duplicateOf returns a duplicate of a descriptor of the caller, who may have
+// gone. The error is EBADF if it has none of that number, ESRCH if it is no
+// more.
+func (r *receiver) duplicateOf(n *notification, number int) (fd int, err error) {
 	for again := true; ; again = false {
 		pidfd, err := r.pidfd(n.TID)
 		if err == nil {
-			fd, err = unix.PidfdGetfd(pidfd, int(int32(n.Args[0])), 0)
+			fd, err = unix.PidfdGetfd(pidfd, number, 0)
 		}
-		switch {
-		case err == nil && r.waits(n):
-			return fd, reply{}, true
-		case err == nil:
-			unix.Close(fd)
-			return -1, later, false
-		case errors.Is(err, unix.EBADF): // so will the kernel find
-			return -1, proceed, false
-		case errors.Is(err, unix.ESRCH) && again: // of a thread before, with the same number
+		if errors.Is(err, unix.ESRCH) && again { // of a thread before, with the same number
 			r.forgetOne(n.TID)
 			continue
-		case errors.Is(err, unix.ESRCH):
-			return -1, later, false
 		}
-		return -1, r.refuse(n, "its socket cannot be duplicated", err), false
+		return fd, err
 	}
+}
+
+// duplicateFailed returns the reply to a call after an error of duplicateOf.
+func (r *receiver) duplicateFailed(n *notification, err error) reply {
+	switch {
+	case errors.Is(err, unix.EBADF): // so will the kernel find
+		return proceed
+	case errors.Is(err, unix.ESRCH):
+		return later
+	}
+	return r.refuse(n, "its socket cannot be duplicated", err)
 }
 
 // pidfd returns a descriptor of the caller's thread, or of its process where
 // the kernel has none of threads (before Linux 6.9).
 func (r *receiver) pidfd(tid uint32) (int, error) {
-	if fd, ok := r.pidfds[tid]; ok {
-		return fd, nil
+	if t, ok := r.threads[tid]; ok {
+		return t.pidfd, nil
 	}
-	if len(r.pidfds) >= maxPidfds {
+	if len(r.threads) >= maxThreads {
 		r.forget()
 	}
+	var pid int
 	fd, err := unix.PidfdOpen(int(tid), unix.PIDFD_THREAD)
 	if errors.Is(err, unix.EINVAL) {
-		var pid int
 		if pid, err = processOf(tid); err == nil {
 			fd, err = unix.PidfdOpen(pid, 0)
 		}
@@ -174,19 +235,33 @@ func (r *receiver) pidfd(tid uint32) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	r.pidfds[tid] = fd
+	r.threads[tid] = thread{fd, pid}
 	return fd, nil
 }
 
+// process returns the process of a thread that was remembered.
+func (r *receiver) process(tid uint32) (int, error) {
+	t := r.threads[tid]
+	if t.pid == 0 {
+		pid, err := processOf(tid)
+		if err != nil {
+			return 0, err
+		}
+		t.pid = pid
+		r.threads[tid] = t
+	}
+	return t.pid, nil
+}
+
 func (r *receiver) forgetOne(tid uint32) {
-	if fd, ok := r.pidfds[tid]; ok {
-		unix.Close(fd)
-		delete(r.pidfds, tid)
+	if t, ok := r.threads[tid]; ok {
+		unix.Close(t.pidfd)
+		delete(r.threads, tid)
 	}
 }
 
 func (r *receiver) forget() {
-	for tid := range r.pidfds {
+	for tid := range r.threads {
 		r.forgetOne(tid)
 	}
 }

@@ -14,17 +14,25 @@ import (
 // Kubernetes: who has another may get another answer than it would have found,
 // so it is done on request.
 
-// walk looks for what req is about along the rest of the search list, and
-// answers with the first name that exists. It returns false, and leaves reply
-// as it is, when there is none, or when the client is no Pod that begins to
-// search there.
-func (r *responder) walk(reply, req *dns.Msg, from netip.Addr) bool {
+// searchOn looks for what req is about along the rest of the search list. It
+// leaves reply as it is when there is nothing, or when the client is no Pod that
+// begins to search there.
+func (r *responder) searchOn(reply, req *dns.Msg, from netip.Addr) {
+	base, ok := r.searchedFor(req.Question[0].Name, from)
+	if ok && r.walk(reply, req, base, r.searchDomains()) {
+		r.stats.autopaths.Add(1)
+	}
+}
+
+// walk answers with the first name that exists: base, which ends with a dot, in
+// one of domains. It returns false, and leaves reply as it is, when there is
+// none.
+func (r *responder) walk(reply, req *dns.Msg, base string, domains []string) bool {
 	question := req.Question[0]
-	base, ok := r.searchedFor(question.Name, from)
-	if !ok || question.Qtype == dns.TypeANY {
+	if question.Qtype == dns.TypeANY {
 		return false
 	}
-	for _, domain := range r.searchDomains() {
+	for _, domain := range domains {
 		next := question
 		next.Name = base + domain
 		if _, valid := dns.IsDomainName(next.Name); !valid {
@@ -42,7 +50,6 @@ func (r *responder) walk(reply, req *dns.Msg, from netip.Addr) bool {
 		alias := &dns.CNAME{Hdr: dns.RR_Header{Name: question.Name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: ttl}, Target: next.Name}
 		reply.Rcode, reply.Truncated = found.Rcode, found.Truncated
 		reply.Answer, reply.Ns, reply.Extra = append([]dns.RR{alias}, found.Answer...), found.Ns, found.Extra
-		r.stats.autopaths.Add(1)
 		return true
 	}
 	return false

@@ -27,7 +27,9 @@
 package dns
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 
@@ -80,6 +82,11 @@ type Options struct {
 	Autopath bool
 	Search   func() []string
 
+	// Namespace, if not "", is that of the programs which ask: their names are
+	// completed along the search list of its Pods, in the cluster domain, before
+	// they are looked for as they are. Clients need no search list then.
+	Namespace string
+
 	// Log is told what goes wrong. If nil, nobody is.
 	Log *slog.Logger
 }
@@ -89,6 +96,9 @@ type View struct {
 	Name   string
 	Addr   netip.AddrPort // of the nameserver; port 0 picks a free one
 	Device string         // if not "", the sockets are bound to it (Linux)
+
+	// Sockets, if not nil, has those of another network namespace, where Addr is.
+	Sockets Sockets
 
 	// Address returns the address that a ClusterIP has in the View, or the zero
 	// Addr when it has none. If nil, the ClusterIP itself.
@@ -101,6 +111,12 @@ type View struct {
 	// Port returns the port that a Frontend is open on in the View. If nil,
 	// its own.
 	Port func(registry.FrontendKey) uint16
+}
+
+// Sockets opens sockets, which the caller closes.
+type Sockets interface {
+	ListenUDP(ctx context.Context, at netip.AddrPort) (*net.UDPConn, error)
+	ListenTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error)
 }
 
 func (v *View) address(clusterIP netip.Addr) netip.Addr {
@@ -132,8 +148,9 @@ type Server struct {
 	rebind  *rebindFilter
 	limit   limiter
 
-	autopath bool
-	search   func() []string
+	autopath  bool
+	search    func() []string
+	namespace string
 
 	stats counters
 	log   *slog.Logger
@@ -150,6 +167,7 @@ func New(o Options) *Server {
 		rebind:    newRebindFilter(o),
 		autopath:  o.Autopath,
 		search:    o.Search,
+		namespace: o.Namespace,
 		log:       o.Log,
 		listening: make(map[netip.AddrPort]bool),
 	}

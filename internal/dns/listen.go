@@ -50,7 +50,7 @@ func (s *Server) Listen(ctx context.Context, v View) (*Listener, error) {
 	for range tries {
 		l, err := s.listen(ctx, v)
 		if err == nil {
-			s.setListening(l.view.Addr, true)
+			l.note(true)
 			return l, nil
 		}
 		errs = err
@@ -59,22 +59,44 @@ func (s *Server) Listen(ctx context.Context, v View) (*Listener, error) {
 }
 
 func (s *Server) listen(ctx context.Context, v View) (*Listener, error) {
-	config := net.ListenConfig{Control: bindToDevice(v.Device)}
-	udp, err := config.ListenPacket(ctx, "udp", v.Addr.String())
+	sockets := v.Sockets
+	if sockets == nil {
+		sockets = ownSockets{net.ListenConfig{Control: bindToDevice(v.Device)}}
+	}
+	udp, err := sockets.ListenUDP(ctx, v.Addr)
 	if err != nil {
 		return nil, err
 	}
-	if err := udp.(*net.UDPConn).SetReadBuffer(readBuffer); err != nil {
+	if err := udp.SetReadBuffer(readBuffer); err != nil {
 		s.log.Debug("set read buffer of DNS", "err", err)
 	}
 	bound := udp.LocalAddr().(*net.UDPAddr).AddrPort()
 	v.Addr = netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port())
-	tcp, err := config.Listen(ctx, "tcp", v.Addr.String())
+	tcp, err := sockets.ListenTCP(ctx, v.Addr)
 	if err != nil {
 		udp.Close()
 		return nil, err
 	}
-	return &Listener{server: s, view: v, udp: udp.(*net.UDPConn), tcp: tcp.(*net.TCPListener)}, nil
+	return &Listener{server: s, view: v, udp: udp, tcp: tcp}, nil
+}
+
+// ownSockets are those of this network namespace.
+type ownSockets struct{ net.ListenConfig }
+
+func (o ownSockets) ListenUDP(ctx context.Context, at netip.AddrPort) (*net.UDPConn, error) {
+	c, err := o.ListenPacket(ctx, "udp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+func (o ownSockets) ListenTCP(ctx context.Context, at netip.AddrPort) (*net.TCPListener, error) {
+	l, err := o.Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	return l.(*net.TCPListener), nil
 }
 
 // Addr returns the address of the sockets.
@@ -82,8 +104,15 @@ func (l *Listener) Addr() netip.AddrPort { return l.view.Addr }
 
 // Close closes the sockets of a Listener that was never served.
 func (l *Listener) Close() error {
-	l.server.setListening(l.view.Addr, false)
+	l.note(false)
 	return errors.Join(l.udp.Close(), l.tcp.Close())
+}
+
+// note says whether the sockets are open to the queries of this host.
+func (l *Listener) note(open bool) {
+	if l.view.Sockets == nil {
+		l.server.setListening(l.view.Addr, open)
+	}
 }
 
 // Serve answers queries until ctx is done, and then returns nil, or until a

@@ -129,10 +129,11 @@ func (r *responder) answer(req *dns.Msg, from netip.Addr) *dns.Msg {
 		reply.Rcode = dns.RcodeBadVers
 	case question.Qclass != dns.ClassINET, question.Qtype == dns.TypeAXFR, question.Qtype == dns.TypeIXFR:
 		reply.Rcode = dns.RcodeRefused
+	case r.complete(reply, req):
 	default:
 		r.answerQuestion(reply, req, question)
 		if r.autopath && reply.Rcode == dns.RcodeNameError && len(reply.Answer) == 0 {
-			r.walk(reply, req, from)
+			r.searchOn(reply, req, from)
 		}
 	}
 	return reply

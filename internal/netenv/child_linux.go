@@ -39,7 +39,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	unix.CloseOnExec(fds[0])
 	reports := os.NewFile(uintptr(fds[0]), "report")
 	defer reports.Close()
-	p.Report, p.Parent = fds[1], os.Getpid()
+	p.Report, p.Parent, p.Group = fds[1], os.Getpid(), unix.Getpgrp()
 	cmd, err := p.stage2(env)
 	if err != nil {
 		unix.Close(fds[1])
@@ -48,12 +48,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 
 	runtime.LockOSThread() // Pdeathsig is about the thread that started the child
 	defer runtime.UnlockOSThread()
-	signals := make(chan os.Signal, 16) // room for what comes before the child is there
-	for _, s := range Forwarded {
-		if !signal.Ignored(s) { // as nohup does; the program inherits it
-			signal.Notify(signals, s)
-		}
-	}
+	signals := notifyForwarded()
 	err = cmd.Start()
 	unix.Close(fds[1])
 	if err != nil {
@@ -74,11 +69,28 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	if len(said) > 0 {
 		return failure(said)
 	}
+	return exitCodeOf(cmd), nil
+}
+
+// exitCodeOf returns the exit code of a command that has ended, as shells have it.
+func exitCodeOf(cmd *exec.Cmd) int {
 	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if status.Signaled() {
-		return ExitSignal + int(status.Signal()), nil
+		return ExitSignal + int(status.Signal())
 	}
-	return status.ExitStatus(), nil
+	return status.ExitStatus()
+}
+
+// notifyForwarded returns the signals to be passed on to a program that is about
+// to be started.
+func notifyForwarded() chan os.Signal {
+	signals := make(chan os.Signal, 16) // room for what comes before the program is there
+	for _, s := range Forwarded {
+		if !signal.Ignored(s) { // as nohup does; the program inherits it
+			signal.Notify(signals, s)
+		}
+	}
+	return signals
 }
 
 // stage2 returns the command of the child. Its uid and gid are the same inside
@@ -90,6 +102,7 @@ func (p *plan) stage2(env []string) (*exec.Cmd, error) {
 		return nil, fmt.Errorf("encode the plan: %w", err)
 	}
 	cmd := exec.Command("/proc/self/exe", append([]string{Stage2Command, string(encoded)}, p.Args...)...)
+	cmd.Args[0] = os.Args[0]
 	cmd.Env = env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	uid, gid := os.Geteuid(), os.Getegid()
@@ -99,6 +112,9 @@ func (p *plan) stage2(env []string) (*exec.Cmd, error) {
 		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
 		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
 		Pdeathsig:   syscall.SIGKILL,
+	}
+	if p.Private != nil {
+		isolate(cmd.SysProcAttr, p.Privileged)
 	}
 	return cmd, nil
 }
@@ -117,8 +133,9 @@ func failure(said []byte) (code int, err error) {
 }
 
 // Stage2 carries out the plan in its arguments and becomes the program, with
-// no capability left. It only returns if that goes wrong, having told stage 1;
-// the process should exit with the code and say nothing.
+// no capability left, or the parent of one in a network namespace of its own. It
+// returns the exit code of that, or of what went wrong, having told stage 1: the
+// process should exit with the code and say nothing.
 func Stage2(args []string) (code int) {
 	var p plan
 	if len(args) < 2 || json.Unmarshal([]byte(args[0]), &p) != nil {
@@ -129,7 +146,14 @@ func Stage2(args []string) (code int) {
 	reports := os.NewFile(uintptr(p.Report), "report")
 	defer reports.Close()
 
-	err := p.become()
+	var err error
+	if p.Private != nil {
+		if code, err = p.serve(func() { reports.Close() }); err == nil {
+			return code
+		}
+	} else {
+		err = p.become()
+	}
 	r := report{Code: ExitCode(err), Error: err.Error(), SetUp: errors.As(err, new(setUpError))}
 	_ = json.NewEncoder(reports).Encode(r) // nobody is left to be told
 	return r.Code
@@ -140,15 +164,23 @@ func (p *plan) become() error {
 	if err := p.mount(); err != nil {
 		return setUpError{err}
 	}
-	var none [2]unix.CapUserData
-	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	if err := unix.Capset(header, &none[0]); err != nil { // takes the ambient ones along
-		return setUpError{fmt.Errorf("drop capabilities: %w", err)}
+	if err := dropCapabilities(); err != nil {
+		return setUpError{err}
 	}
 	if err := p.dieWithParent(); err != nil {
 		return setUpError{err}
 	}
 	return p.exec(os.Environ())
+}
+
+// dropCapabilities takes them from the calling thread, and from what it starts.
+func dropCapabilities() error {
+	var none [2]unix.CapUserData
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capset(header, &none[0]); err != nil { // takes the ambient ones along
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
 }
 
 // dieWithParent lets the program end with stage 1. The signal that it was

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,7 @@ func Exec(o Options) (code int, err error) {
 	if err != nil {
 		return exitError, err
 	}
-	if hasSysAdmin() {
+	if o.Private == nil && p.Privileged {
 		err = p.execHere(o.environ())
 		return ExitCode(err), err
 	}
@@ -61,13 +62,14 @@ func (p *plan) exec(env []string) error {
 	return fmt.Errorf("exec %s: %w", p.Program, syscall.Exec(p.Program, p.Args, env))
 }
 
-// hasSysAdmin reports whether this process has CAP_SYS_ADMIN, and with it may
-// make a mount namespace.
-func hasSysAdmin() bool {
+// capable reports whether this process has all of some capabilities. With
+// CAP_SYS_ADMIN it may make a mount namespace and a network namespace, and with
+// CAP_NET_ADMIN change the latter.
+func capable(capabilities ...int) bool {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(header, &data[0]); err != nil {
 		return false
 	}
-	return data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
+	return !slices.ContainsFunc(capabilities, func(c int) bool { return data[c/32].Effective&(1<<(c%32)) == 0 })
 }

@@ -64,6 +64,9 @@ func usher(args string) int {
 	if err := json.Unmarshal([]byte(args), &o.Args); err != nil {
 		panic(err)
 	}
+	if socket := os.Getenv(rolePrivate); socket != "" {
+		o.Private = privateOf(socket)
+	}
 	code, err := Exec(o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "usher:", err)

@@ -17,3 +17,9 @@ const Stage2Command = "exec-stage2"
 
 // Stage2 is never called: Exec does not start it.
 func Stage2([]string) (code int) { return 1 }
+
+// Probe needs Linux. The error wraps errors.ErrUnsupported.
+func Probe() error {
+	_, err := Exec(Options{})
+	return err
+}

@@ -41,9 +41,20 @@ type Options struct {
 	// Search is the search path, see SearchPath. That of the host follows.
 	Search []string
 
+	// Private, if not nil, gives the program a network namespace of its own, in
+	// which there are the Services and nothing else.
+	Private *Private
+
 	// Ndots is the number of dots from which on a name is tried as it is
 	// before the search path. If zero, 5, as in Kubernetes.
 	Ndots int
+}
+
+// Private says who listens in a network namespace, and where.
+type Private struct {
+	Socket string         // the path of the daemon's unix socket
+	Target string         // of the request that offers it the sockets, see api.PrivateView; netns is set
+	CIDRs  []netip.Prefix // ranges of ClusterIPs
 }
 
 // SearchPath returns the search path of the programs of a namespace.

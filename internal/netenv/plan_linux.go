@@ -22,6 +22,10 @@ type plan struct {
 	Masks   []string // directories to be emptied
 	Report  int      // file descriptor that stage 2 says on what went wrong
 	Parent  int      // process id of stage 1
+	Private *Private // the network namespace; nil: the caller's
+	Group   int      // process group of stage 1
+
+	Privileged bool // no user namespace was made: the program keeps what it may do
 }
 
 // A file has the path of a file and its content in the namespace.
@@ -32,7 +36,10 @@ type file struct {
 
 // newPlan reads the files of the host that the program gets others for.
 func newPlan(o Options, program string) (*plan, error) {
-	p := &plan{Program: program, Args: o.Args}
+	p := &plan{Program: program, Args: o.Args, Private: o.Private, Privileged: capable(unix.CAP_SYS_ADMIN)}
+	if o.Private != nil {
+		p.Privileged = capable(unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN)
+	}
 	// Either may be a link, as resolv.conf is where systemd-resolved runs.
 	// mount(2) follows it, so that programs see the same by every name.
 	const resolv, nsswitch = "/etc/resolv.conf", "/etc/nsswitch.conf"

@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"usher/internal/sockets"
 )
 
 // waiting is a program that says when it is ready and what it is told, until
@@ -70,6 +74,9 @@ func ready(t *testing.T, lines *bufio.Reader) (pid int) {
 
 // TestSignals sends signals to usher, which the program gets.
 func TestSignals(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("SKIP: SIGHUP is ignored here, as under nohup, and so it is by every program")
+	}
 	eachWay(t, func(t *testing.T, w way) {
 		cmd := w.usher("sh", "-c", waiting)
 		cmd.SysProcAttr = withSession(cmd.SysProcAttr, false)
@@ -130,41 +137,56 @@ func TestUsherKilled(t *testing.T) {
 // that it gets what is typed there once.
 func TestTerminal(t *testing.T) {
 	eachWay(t, func(t *testing.T, w way) {
-		master, slave := terminal(t)
-		cmd := w.usher("sh", "-c", `[ -t 0 ] && [ -t 1 ] && echo terminal; read x </dev/tty; echo "read $x";`+waiting)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-		cmd.SysProcAttr = withSession(cmd.SysProcAttr, true)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		slave.Close()
-		defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-		lines := bufio.NewReader(master)
-		typeIn := func(text string) {
-			if _, err := io.WriteString(master, text); err != nil {
-				t.Fatal(err)
-			}
-		}
-		expect(t, lines, "terminal")
-		typeIn("words\n")
-		expect(t, lines, "read words")
-		ready(t, lines)
-		typeIn("\x03") // Ctrl-C
-		expect(t, lines, "got INT")
-		if !w.inPlace { // what the terminal sends to both is not passed on
-			if err := cmd.Process.Signal(unix.SIGINT); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
-		expect(t, lines, "got TERM")
-		_ = cmd.Wait()
-		if code := shellCode(cmd.ProcessState); code != 5 {
-			t.Errorf("exit code %d, want 5", code)
-		}
+		testTerminal(t, w.usher, w.inPlace)
 	})
+	t.Run("private", func(t *testing.T) {
+		socket := lentTo(t, func(_ *http.Request, b *sockets.Borrower) {
+			b.Ready()
+			<-b.Done()
+		})
+		testTerminal(t, func(args ...string) *exec.Cmd {
+			cmd := ways()[0].usher(args...)
+			cmd.Env = append(cmd.Env, rolePrivate+"="+socket)
+			return cmd
+		}, false)
+	})
+}
+
+func testTerminal(t *testing.T, usher func(args ...string) *exec.Cmd, inPlace bool) {
+	master, slave := terminal(t)
+	cmd := usher("sh", "-c", `[ -t 0 ] && [ -t 1 ] && echo terminal; read x </dev/tty; echo "read $x";`+waiting)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = withSession(cmd.SysProcAttr, true)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	lines := bufio.NewReader(master)
+	typeIn := func(text string) {
+		if _, err := io.WriteString(master, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect(t, lines, "terminal")
+	typeIn("words\n")
+	expect(t, lines, "read words")
+	ready(t, lines)
+	typeIn("\x03") // Ctrl-C
+	expect(t, lines, "got INT")
+	if !inPlace { // what the terminal sends to both is not passed on
+		if err := cmd.Process.Signal(unix.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, lines, "got TERM")
+	_ = cmd.Wait()
+	if code := shellCode(cmd.ProcessState); code != 5 {
+		t.Errorf("exit code %d, want 5", code)
+	}
 }
 
 // withSession puts a process into a session of its own, with standard input

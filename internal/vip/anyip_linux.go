@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -44,26 +45,34 @@ var (
 //
 // Close removes a route that the View added or took over.
 func AnyIP(service ...netip.Prefix) (*View, error) {
-	v := &View{name: "anyip", device: "lo", netns: networkNamespace()}
-	var routes []*localRoute
-	v.remove = once(func() error {
-		var errs []error
-		for _, r := range slices.Backward(routes) {
-			errs = append(errs, r.remove())
-		}
-		return errors.Join(errs...)
-	})
-	for _, prefix := range service {
-		r, err := makeLocal(prefix.Masked())
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("make %s local: %w", prefix, err), v.remove())
-		}
-		routes = append(routes, r)
-		v.ranges = append(v.ranges, twin{prefix.Masked(), prefix.Masked()})
+	v := &View{
+		name: "anyip", device: "lo", netns: networkNamespace(), extend: routeTwin,
+		ports: probePorts(netip.AddrFrom4([4]byte{127, 0, 0, 1})),
 	}
-	v.ports = probePorts(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	v.why = fmt.Sprintf("%s routed to lo, for this host alone; %s", v.CIDR(), v.ports)
+	v.why = func() string { return fmt.Sprintf("%s routed to lo, for this host alone; %s", v.CIDR(), v.ports) }
+	var routed []twin
+	for _, prefix := range service {
+		t, err := routeTwin(prefix.Masked(), routed)
+		if err != nil {
+			return nil, errors.Join(err, releaseAll(routed))
+		}
+		routed = append(routed, t)
+	}
+	v.ranges.Store(&routed)
 	return v, nil
+}
+
+// routeTwin makes a range local, beside those that are.
+func routeTwin(prefix netip.Prefix, shown []twin) (twin, error) {
+	var own []netip.Prefix
+	for _, t := range shown {
+		own = append(own, t.local)
+	}
+	r, err := makeLocal(prefix, own)
+	if err != nil {
+		return twin{}, fmt.Errorf("make %s local: %w", prefix, err)
+	}
+	return twin{cluster: prefix, local: prefix, remove: sync.OnceValue(r.remove)}, nil
 }
 
 // A localRoute is a route that makes a range local.
@@ -73,8 +82,9 @@ type localRoute struct {
 	claim int  // file descriptor of the claim to the range
 }
 
-// makeLocal adds the route for prefix, or takes over one that is there.
-func makeLocal(prefix netip.Prefix) (*localRoute, error) {
+// makeLocal adds the route for prefix, or takes over one that is there. The
+// routes to the ranges of the View's own are in nobody's way.
+func makeLocal(prefix netip.Prefix, own []netip.Prefix) (*localRoute, error) {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return nil, fmt.Errorf("find lo: %w", err)
@@ -84,7 +94,7 @@ func makeLocal(prefix netip.Prefix) (*localRoute, error) {
 		return nil, err
 	}
 	r := &localRoute{Route: newRoute(prefix, lo.Attrs().Index), claim: claim}
-	if err := r.add(prefix, lo); err != nil {
+	if err := r.add(prefix, lo, own); err != nil {
 		unix.Close(claim)
 		return nil, err
 	}
@@ -108,8 +118,8 @@ func newRoute(prefix netip.Prefix, lo int) netlink.Route {
 }
 
 // add brings the route about. Nothing is changed when the range is in use.
-func (r *localRoute) add(prefix netip.Prefix, lo netlink.Link) error {
-	reached, present, err := survey(prefix, lo.Attrs().Index)
+func (r *localRoute) add(prefix netip.Prefix, lo netlink.Link, own []netip.Prefix) error {
+	reached, present, err := survey(prefix, lo.Attrs().Index, own)
 	if err != nil {
 		return err
 	}
@@ -156,10 +166,15 @@ func (r *localRoute) remove() error {
 	return fmt.Errorf("remove the local route to %s: %w", r.Dst, err)
 }
 
+// nowhere are the types of routes by which nothing is reached: nothing is cut
+// off when a range of one becomes local.
+var nowhere = []int{unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT, unix.RTN_THROW}
+
 // survey returns what the namespace reaches in the family of prefix, in any
 // table and on any interface. The route to lo that makes just prefix local, by
-// us or by somebody else, is returned apart, with what the kernel has for it.
-func survey(prefix netip.Prefix, lo int) (reached []reach, present *netlink.Route, err error) {
+// us or by somebody else, is returned apart, with what the kernel has for it;
+// those to the own ranges of a View are left out.
+func survey(prefix netip.Prefix, lo int, own []netip.Prefix) (reached []reach, present *netlink.Route, err error) {
 	family := netlink.FAMILY_V4
 	if prefix.Addr().Is6() {
 		family = netlink.FAMILY_V6
@@ -173,9 +188,10 @@ func survey(prefix netip.Prefix, lo int) (reached []reach, present *netlink.Rout
 	for _, route := range routes {
 		dst, ok := toPrefix(route.Dst)
 		switch {
-		case !ok:
+		case !ok, slices.Contains(nowhere, route.Type):
 		case dst == prefix && route.Type == unix.RTN_LOCAL && route.LinkIndex == lo:
 			present = &route
+		case slices.Contains(own, dst) && route.Type == unix.RTN_LOCAL && route.LinkIndex == lo:
 		default:
 			reached = append(reached, reach{dst, describe(dst, route)})
 		}
@@ -244,7 +260,7 @@ func claimRange(prefix netip.Prefix) (fd int, err error) {
 	if err != nil {
 		return -1, fmt.Errorf("open a socket: %w", err)
 	}
-	err = unix.Bind(fd, &unix.SockaddrUnix{Name: "@usher/anyip/" + prefix.String()})
+	err = unix.Bind(fd, &unix.SockaddrUnix{Name: claimName(prefix)})
 	if err == nil {
 		return fd, nil
 	}
@@ -254,3 +270,7 @@ func claimRange(prefix netip.Prefix) (fd int, err error) {
 	}
 	return -1, fmt.Errorf("claim the range: %w", err)
 }
+
+// claimName is the name of the socket that claims a range, as /proc/net/unix
+// has it too.
+func claimName(prefix netip.Prefix) string { return "@usher/anyip/" + prefix.String() }

@@ -19,6 +19,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"usher/internal/nstest"
 )
 
 const holdEnv = "USHER_VIP_TEST_HOLD"
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestAnyIP(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	v, err := AnyIP(prefix("10.96.0.0/16"))
@@ -84,7 +86,7 @@ func TestAnyIP(t *testing.T) {
 }
 
 func TestAnyIPDualStack(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	v, err := AnyIP(prefix("10.96.0.0/16"), prefix("fd00:10:96::/112"))
@@ -117,7 +119,7 @@ func TestAnyIPDualStack(t *testing.T) {
 // TestAnyIPOpensAllOrNothing checks that a range that is taken leaves no trace
 // of the one before it.
 func TestAnyIPOpensAllOrNothing(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	lo := setUp(t, "lo")
@@ -167,7 +169,7 @@ func addRoute(t *testing.T, cidr string, link netlink.Link, table, kind int) {
 // TestAnyIPOverlap checks that no network that somebody uses is cut off,
 // whichever table it is in and whether its interface is up or not.
 func TestAnyIPOverlap(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	lo := setUp(t, "lo")
@@ -238,7 +240,7 @@ func hold(t *testing.T, cidr string) *exec.Cmd {
 // TestAnyIPOneOwner checks that two processes do not share a range, and that
 // the route of one that was killed is taken over and removed by the next.
 func TestAnyIPOneOwner(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	const ours = "local 10.96.0.0/16 dev lo src 127.0.0.1"
@@ -275,7 +277,7 @@ func TestAnyIPOneOwner(t *testing.T) {
 // TestAnyIPPreparedRoute checks that a route that an administrator added is
 // used, and left alone.
 func TestAnyIPPreparedRoute(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	addRoute(t, "10.96.0.0/16", setUp(t, "lo"), unix.RT_TABLE_LOCAL, unix.RTN_LOCAL)
@@ -295,23 +297,31 @@ func dropCapabilities() error {
 	return unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
 }
 
-// TestAnyIPWithoutPrivilege checks what is said to those who may not.
-func TestAnyIPWithoutPrivilege(t *testing.T) {
-	if !inNamespace(t) {
-		return
-	}
-	setUp(t, "lo")
+// powerless calls do on a thread without capabilities, which ends with its
+// goroutine.
+func powerless(do func() error) error {
 	result := make(chan error)
-	go func() { // capabilities belong to a thread, which ends with the goroutine
+	go func() {
 		runtime.LockOSThread()
 		if err := dropCapabilities(); err != nil {
 			result <- err
 			return
 		}
-		_, err := AnyIP(prefix("10.96.0.0/16"))
-		result <- err
+		result <- do()
 	}()
-	err := <-result
+	return <-result
+}
+
+// TestAnyIPWithoutPrivilege checks what is said to those who may not.
+func TestAnyIPWithoutPrivilege(t *testing.T) {
+	if !nstest.In(t, 0) {
+		return
+	}
+	setUp(t, "lo")
+	err := powerless(func() error {
+		_, err := AnyIP(prefix("10.96.0.0/16"))
+		return err
+	})
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "CAP_NET_ADMIN") {
 		t.Errorf("error %v", err)
 	}
@@ -321,7 +331,7 @@ func TestAnyIPWithoutPrivilege(t *testing.T) {
 // range here. An address that is local by a route answers it, unless the
 // listener is bound to lo.
 func TestOtherHostsCannotReachVIPs(t *testing.T) {
-	if !inNamespace(t) {
+	if !nstest.In(t, 0) {
 		return
 	}
 	v, err := AnyIP(prefix("10.96.0.0/16"))
@@ -357,23 +367,66 @@ func TestOtherHostsCannotReachVIPs(t *testing.T) {
 	}
 }
 
-// TestLoopbackPorts checks the limit that the kernel has for this process.
-func TestLoopbackPorts(t *testing.T) {
-	if !inNamespace(t) {
+// TestShowAnyIP adds ranges while the View is there, and takes them away: one
+// that is hidden answers until it is released.
+func TestShowAnyIP(t *testing.T) {
+	if !nstest.In(t, 0) {
 		return
 	}
-	setUp(t, "lo")
-	rule := make(chan portRule)
-	go func() {
-		runtime.LockOSThread()
-		rule <- probePorts(addr("127.96.0.1"))
-		_ = dropCapabilities()
-		rule <- probePorts(addr("127.96.0.1"))
-	}()
-	if got := (<-rule).first; got > 1 {
-		t.Errorf("with CAP_NET_BIND_SERVICE ports are allowed from %d on", got)
+	v, err := AnyIP(prefix("10.96.0.0/16"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := (<-rule).first; got != unprivilegedPortStart() || got != 1024 {
-		t.Errorf("without capabilities ports are allowed from %d on, want 1024", got)
+	const base = "local 10.96.0.0/16 dev lo src 127.0.0.1"
+	show := func(more []string, failed string, want ...string) {
+		t.Helper()
+		release, errs := v.Show(prefixes(more...))
+		for p, err := range errs {
+			if failed == "" || !strings.Contains(err.Error(), failed) {
+				t.Errorf("%s: %v, want %q", p, err, failed)
+			}
+		}
+		if failed != "" && len(errs) != 1 {
+			t.Errorf("%d ranges failed, want one: %s", len(errs), failed)
+		}
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff(append([]string{base}, want...), localRoutes(t)); diff != "" {
+			t.Errorf("%v: routes (-want +got):\n%s", more, diff)
+		}
+	}
+	const narrow, wide = "local 10.97.0.0/24 dev lo src 127.0.0.1", "local 10.97.0.0/16 dev lo src 127.0.0.1"
+	show([]string{"10.96.0.0/16", "10.97.0.0/24"}, "", narrow)
+	show([]string{"10.97.0.0/24", "10.97.0.0/16"}, "", narrow, wide)
+	show([]string{"10.97.0.0/16"}, "", wide)
+	if want := "10.96.0.0/16,10.97.0.0/16 routed to lo, for this host alone; every port is allowed"; v.Why() != want {
+		t.Errorf("why %q, want %q", v.Why(), want)
+	}
+	addAddress(t, setUp(t, "lo"), "10.98.0.1/32")
+	show([]string{"10.97.0.0/16", "10.98.0.0/16"}, "10.98.0.0/16 overlaps with", wide)
+
+	answer(t, "10.97.0.5:80", v.Device())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if got, err := ask(ctx, "tcp", "10.97.0.5:80"); err != nil || got != "HELLO 127.0.0.1" {
+		t.Errorf("%q, %v", got, err)
+	}
+	release, _ := v.Show(nil)
+	if _, ok := v.Address(addr("10.97.0.5")); ok {
+		t.Error("a range that is hidden is visible")
+	}
+	if got, err := ask(ctx, "tcp", "10.97.0.5:80"); err != nil {
+		t.Errorf("before it is released: %q, %v", got, err)
+	}
+	if err := release(); err != nil {
+		t.Error(err)
+	}
+	show([]string{"10.97.0.0/16"}, "", wide)
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := localRoutes(t); len(got) > 0 {
+		t.Errorf("after Close there is %v", got)
 	}
 }

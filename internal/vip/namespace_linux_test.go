@@ -5,8 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"strings"
 	"syscall"
@@ -15,37 +13,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-const namespaceEnv = "USHER_VIP_TEST_NAMESPACE"
-
-// inNamespace reports whether the test runs in a network namespace of its own,
-// which has nothing but a lo that is down. Outside it runs the calling test in
-// one, as another process, passes on how that went, and returns false.
-func inNamespace(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(namespaceEnv) == t.Name() {
-		return true
-	}
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=60s")
-	cmd.Env = append(os.Environ(), namespaceEnv+"="+t.Name(), "GORACE=atexit_sleep_ms=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Skipf("SKIP: no network namespace can be made here: %v", err)
-	}
-	err := cmd.Wait()
-	t.Logf("in a network namespace:\n%s", out.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return false
-}
 
 // setUp brings up a link of the namespace.
 func setUp(t *testing.T, name string) netlink.Link {

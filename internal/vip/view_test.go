@@ -105,13 +105,20 @@ func TestListenPorts(t *testing.T) {
 		{65535, 60000, 60000}, // no such port 8000 higher: it fails to open, and that is said
 	}
 	for _, tt := range tests {
-		v := &View{ranges: []twin{{prefix("10.96.0.0/16"), prefix("127.96.0.0/16")}}, ports: portRule{first: tt.first}}
+		v, err := Loopback(prefix("10.96.0.0/16"), prefix("127.96.0.0/16"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.ports = portRule{first: tt.first}
 		got, moved, ok := v.Listen(netip.AddrPortFrom(addr("10.96.0.5"), tt.port))
 		if want := netip.AddrPortFrom(addr("127.96.0.5"), tt.want); !ok || got != want || moved != (tt.port != tt.want) {
 			t.Errorf("ports from %d: Listen(%d) = %s, %t, %t; want %s", tt.first, tt.port, got, moved, ok, want)
 		}
 	}
-	v := &View{ranges: []twin{{prefix("10.96.0.0/16"), prefix("127.96.0.0/16")}}}
+	v, err := Loopback(prefix("10.96.0.0/16"), prefix("127.96.0.0/16"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if got, _, ok := v.Listen(netip.MustParseAddrPort("10.97.0.5:80")); ok {
 		t.Errorf("an address of another range is served on %s", got)
 	}
@@ -125,5 +132,37 @@ func TestPortRuleSaysTheWayOut(t *testing.T) {
 	want := "ports under 1024 are opened 8000 higher, 80 as 8080, until it is allowed"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestDescribed checks that another process knows where a View listens.
+func TestDescribed(t *testing.T) {
+	service := []netip.Prefix{
+		netip.MustParsePrefix("fd00:96::/112"), netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.98.0.0/16"), netip.MustParsePrefix("10.97.0.0/16"),
+	}
+	for _, tt := range []struct {
+		cidr           string
+		first          uint16
+		frontend, want string
+	}{
+		{"127.96.0.0/16", 1024, "10.96.0.5:80", "127.96.0.5:8080"},
+		{"127.96.0.0/16", 0, "10.96.0.5:80", "127.96.0.5:80"},
+		{"127.96.0.0/16", 0, "[fd00:96::5]:80", "invalid AddrPort"},
+		{"127.50.0.0/16,127.97.0.0/16,127.98.0.0/16", 0, "10.96.0.5:80", "127.50.0.5:80"},
+		{"127.96.0.0/16,127.97.0.0/16,127.98.0.0/16", 0, "10.98.0.5:80", "127.98.0.5:80"},
+		{"127.96.0.0/16,127.50.0.0/16", 0, "10.98.0.5:80", "127.50.0.5:80"}, // that of 10.96.0.0/16 is taken
+		{"10.96.0.0/16,fd00:96::/112", 0, "[fd00:96::5]:80", "[fd00:96::5]:80"},
+		{"10.96.0.0/16,fd00:96::/112", 1024, "10.96.0.5:5000", "10.96.0.5:5000"},
+	} {
+		v, err := Described(service, tt.cidr, tt.first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _, _ := v.Listen(netip.MustParseAddrPort(tt.frontend)); got.String() != tt.want {
+			t.Errorf("%s from %d: %s is at %s, want %s", tt.cidr, tt.first, tt.frontend, got, tt.want)
+		}
+	}
+	if _, err := Described(service, "everywhere", 0); err == nil {
+		t.Error("no error for a range that is none")
 	}
 }

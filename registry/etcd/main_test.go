@@ -147,9 +147,16 @@ func (s *testServer) kill(before func()) {
 	}
 }
 
+// client returns one of a server that answers: on a busy machine one that was
+// just started may take longer than a write waits.
 func (s *testServer) client() *Client {
 	s.t.Helper()
-	return dial(s.t, Config{Endpoints: []string{"unix://" + SocketPath(s.dir)}})
+	c := dial(s.t, Config{Endpoints: []string{"unix://" + SocketPath(s.dir)}})
+	until(s.t, "the server answers", func() bool {
+		_, err := c.Get(s.t.Context(), registry.KeyOf(service("any")))
+		return !errors.Is(err, ErrUnavailable)
+	})
+	return c
 }
 
 // dial returns a Client that is closed with the test.

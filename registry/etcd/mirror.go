@@ -47,6 +47,7 @@ type Mirror struct {
 
 	again chan struct{} // has an element when a list is due at once
 
+	pool *registry.Pool
 	bad  map[string]int64 // revisions of the unreadable values, all of them reported
 	lost bool             // etcd does not answer, and the log says so
 }
@@ -54,7 +55,7 @@ type Mirror struct {
 // Run lists the registry and watches it, again and again, until ctx is done.
 // That is not an error.
 func (m *Mirror) Run(ctx context.Context) error {
-	m.bad = make(map[string]int64)
+	m.pool, m.bad = registry.NewPool(), make(map[string]int64)
 	m.resync, m.check = cmp.Or(m.resync, resyncInterval), cmp.Or(m.check, checkInterval)
 	m.again = make(chan struct{}, 1)
 	m.Client.mirror.Store(m)
@@ -252,6 +253,7 @@ func (m *Mirror) decode(kv *mvccpb.KeyValue) (registry.Key, registry.Object, boo
 		return key, nil, true
 	}
 	delete(m.bad, string(kv.Key))
+	m.pool.Share(obj)
 	return key, obj, true
 }
 

@@ -128,6 +128,7 @@ func TestMirrorGarbage(t *testing.T) {
 		t.Errorf("label of the good value: %q", got)
 	}
 	write(key, "garbage again")
+	until(t, "a report of it", func() bool { return len(bad.all()) == 4 }) // a list could pass it by
 	waitRevision(t, store, commit(t, c, remove(good, Any)))
 	if has("a")(store.Snapshot()) {
 		t.Error("a deleted object is still there")

@@ -17,8 +17,10 @@ const (
 	spaceInterval = time.Second
 
 	// spaceRest is how much longer than an attempt to make room is the pause
-	// after it: etcd does not answer meanwhile.
-	spaceRest = 10
+	// after it when it was in vain: etcd does not answer meanwhile. On a slow
+	// disk that must not keep from the next one whoever deletes objects.
+	spaceRest    = 10
+	spaceRestMax = 3 * time.Second
 )
 
 // A space makes room when the database has reached its quota. etcd raises an
@@ -49,14 +51,15 @@ func (s *space) look(ctx context.Context) {
 	}
 	start := time.Now()
 	err := s.makeRoom(ctx, revision)
-	s.resting = time.Now().Add(spaceRest * time.Since(start))
 	used := zap.String("used", fmt.Sprintf("%d of %d KiB", s.server.Backend().Size()/1024, s.quota/1024))
 	if err == nil {
-		// A write that is refused just now may raise the next alarm.
+		// A write that is refused just now may raise the next alarm. It is not
+		// rested from success: a quarter of the space at least has come of it.
 		s.full, s.told = 0, false
 		s.log.Warn("the space for the registry was used up; there is room again", used)
 		return
 	}
+	s.resting = time.Now().Add(min(spaceRest*time.Since(start), spaceRestMax))
 	if errors.Is(err, errFull) {
 		s.full = revision
 	}
@@ -77,7 +80,11 @@ func (s *space) alarmed() bool {
 
 // makeRoom drops all history, gives back what is free, and ends the alarm if
 // the rest is well below the quota: close to it the alarm would be back at once.
+// An alarm of a write that was under way at the last time just ends.
 func (s *space) makeRoom(ctx context.Context, revision int64) error {
+	if s.roomy() {
+		return s.endAlarm(ctx)
+	}
 	_, err := s.server.Compact(ctx, &etcdserverpb.CompactionRequest{Revision: revision, Physical: true})
 	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
 		return fmt.Errorf("compact: %w", err)
@@ -85,10 +92,17 @@ func (s *space) makeRoom(ctx context.Context, revision int64) error {
 	if err := s.server.Defragment(); err != nil {
 		return fmt.Errorf("defragment: %w", err)
 	}
-	if s.server.Backend().Size() > s.quota/4*3 {
+	if !s.roomy() {
 		return errFull
 	}
-	_, err = s.server.Alarm(ctx, &etcdserverpb.AlarmRequest{
+	return s.endAlarm(ctx)
+}
+
+// roomy reports whether the database is well below its quota.
+func (s *space) roomy() bool { return s.server.Backend().Size() <= s.quota/4*3 }
+
+func (s *space) endAlarm(ctx context.Context) error {
+	_, err := s.server.Alarm(ctx, &etcdserverpb.AlarmRequest{
 		Action: etcdserverpb.AlarmRequest_DEACTIVATE, MemberID: uint64(s.server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE,
 	})
 	if err != nil {

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 
 	"usher/registry"
@@ -114,5 +117,34 @@ func TestNoSpaceBefore(t *testing.T) {
 	writeAgain(t, c, put(service("small"), Any))
 	if _, err := c.Get(t.Context(), registry.KeyOf(bigPod(n-1))); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNoSpaceAgain raises a second alarm right after room was made, as a
+// write does that was under way then: it must not wait until the next rest is
+// over, which on a slow disk is long.
+func TestNoSpaceAgain(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "etcd")
+	config := ServerConfig{Dir: dir, Socket: filepath.Join(t.TempDir(), "socket"), quota: testQuota}
+	server, err := embed.StartEtcd(config.embed(zap.NewNop()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	<-server.Server.ReadyNotify()
+	room := &space{server: server.Server, quota: testQuota, log: zap.NewNop()}
+	for i := range 2 {
+		_, err := server.Server.Alarm(t.Context(), &etcdserverpb.AlarmRequest{
+			Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: uint64(server.Server.MemberID()), Alarm: etcdserverpb.AlarmType_NOSPACE,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !room.alarmed() {
+			t.Fatal("there is no alarm")
+		}
+		if room.look(t.Context()); room.alarmed() {
+			t.Errorf("alarm %d stays, with all the space free", i+1)
+		}
 	}
 }

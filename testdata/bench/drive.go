@@ -57,7 +57,7 @@ func drive(o options) error {
 		if err != nil {
 			return err
 		}
-		if err := printTable(os.Stdout, m, all); err != nil {
+		if err := printTable(os.Stdout, m, all, peerNames, "usher"); err != nil {
 			return err
 		}
 	}

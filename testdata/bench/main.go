@@ -6,12 +6,18 @@
 // else the machine does falls on all of them.
 //
 //	bench -usher bin/usher [-rounds 5] [-time 2s] [-peers LIST] [-modes LIST] [-o results.jsonl]
+//	bench -exec -usher bin/usher [-rounds 5] [-time 2s] [-modes LIST]
+//
+// With -exec it measures programs under usher exec beside the same programs
+// without it, through the proxy, and where the kernel translates.
 //
 // docs/performance.md says how to read what it prints. It starts itself again
 // as its parts:
 //
 //	bench backend    the backends
 //	bench naive      the naive proxy
+//	bench load       a load that is a process of its own
+//	bench world      a namespace in which the kernel translates
 package main
 
 import (
@@ -32,6 +38,7 @@ import (
 // options are what the command line says.
 type options struct {
 	usher  string
+	exec   bool // measure usher exec
 	rounds int
 	take   time.Duration
 	peers  []string
@@ -61,6 +68,10 @@ func run(args []string) error {
 			return serveBackends()
 		case "naive":
 			return serveNaive()
+		case "load":
+			return makeLoad(args[1:])
+		case "world":
+			return serveWorld(args[1])
 		}
 	}
 	o, err := parseOptions(args)
@@ -71,6 +82,9 @@ func run(args []string) error {
 		return err
 	}
 	if isolated() {
+		if o.exec {
+			return driveExec(o)
+		}
 		return drive(o)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -82,10 +96,11 @@ func parseOptions(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	o := options{}
 	flags.StringVar(&o.usher, "usher", "bin/usher", "`path` of the usher to measure")
+	flags.BoolVar(&o.exec, "exec", false, "measure programs under usher exec")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each peer has its turn")
 	flags.DurationVar(&o.take, "time", 2*time.Second, "how long a turn is")
 	peers := flags.String("peers", strings.Join(peerNames, ","), "the peers, joined by commas")
-	modes := flags.String("modes", strings.Join(modeNames(), ","), "the modes, joined by commas")
+	modes := flags.String("modes", "", "the modes, joined by commas; all if empty")
 	flags.StringVar(&o.output, "o", "", "`file` to append each result to, as a line of JSON")
 	if err := flags.Parse(args); err != nil {
 		return o, err
@@ -100,7 +115,13 @@ func parseOptions(args []string) (options, error) {
 	if o.peers, err = choose("peer", *peers, peerNames); err != nil {
 		return o, err
 	}
-	o.modes, err = choose("mode", *modes, modeNames())
+	all := modeNames()
+	if o.exec {
+		all = execModes
+	}
+	if o.modes = all; *modes != "" {
+		o.modes, err = choose("mode", *modes, all)
+	}
 	return o, err
 }
 

@@ -15,6 +15,9 @@ import (
 // warmUp is how long a turn runs before anything counts.
 const warmUp = 300 * time.Millisecond
 
+// root is the process that all of a run descend from.
+var root = os.Getpid()
+
 // A sample is what one turn of one peer showed.
 type sample struct {
 	Mode        string  `json:"mode"`
@@ -88,7 +91,7 @@ func (m *meter) read() (r reading, err error) {
 	if r.proxy, err = usageOf(m.pids); err != nil {
 		return r, err
 	}
-	if r.ours, err = usageOf(tree(os.Getpid())); err != nil {
+	if r.ours, err = usageOf(tree(root)); err != nil {
 		return r, err
 	}
 	r.machine, err = machineUsage()

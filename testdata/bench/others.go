@@ -14,7 +14,7 @@ import (
 	"text/template"
 )
 
-//go:embed service.yaml haproxy.cfg nginx.conf
+//go:embed service.yaml haproxy.cfg nginx.conf kube-proxy.rules
 var files embed.FS
 
 // parameters are what the files below are made with.
@@ -40,6 +40,20 @@ type row struct {
 }
 
 func (parameters) Backends() []netip.Addr { return backendHosts }
+
+// Service is the address of the Service.
+func (parameters) Service() netip.Addr { return clusterIP }
+
+// Kernel is the protocol as iptables names it.
+func (r row) Kernel() string { return strings.ToLower(r.Protocol) }
+
+// Chance is that of a backend when it is asked for in its turn; "" for the last.
+func (parameters) Chance(i int) string {
+	if left := len(backendHosts) - i; left > 1 {
+		return fmt.Sprintf("%.11f", 1/float64(left))
+	}
+	return ""
+}
 
 func (parameters) Ports() []row {
 	var rows []row

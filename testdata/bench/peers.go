@@ -20,6 +20,8 @@ import (
 type peer struct {
 	name    string
 	host    netip.Addr
+	at      netip.AddrPort // where the load goes, if that is all there is to know
+	root    int            // then: whose CPU counts, with its children's
 	tcpOnly bool
 	launch  func() (*child, error) // nil: nothing is in between
 	child   *child
@@ -51,11 +53,17 @@ func newPeer(name string, o options) (*peer, error) {
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("find usher: %w; make build makes it", err)
 	}
-	return &peer{name: name, host: usherHost, launch: func() (*child, error) { return launchUsher(program) }}, nil
+	return &peer{name: name, host: usherHost, launch: func() (*child, error) {
+		c, _, err := launchUsher(program)
+		return c, err
+	}}, nil
 }
 
 // address returns where the load goes.
 func (p *peer) address(on port) netip.AddrPort {
+	if p.at.IsValid() {
+		return p.at
+	}
 	if p.launch == nil {
 		return netip.AddrPortFrom(p.host, on.backend)
 	}
@@ -72,6 +80,9 @@ func (p *peer) serves(m mode) bool {
 
 // pids returns the processes of the peer.
 func (p *peer) pids() []int {
+	if p.root != 0 {
+		return tree(p.root)
+	}
 	if p.child == nil {
 		return nil
 	}
@@ -138,32 +149,33 @@ func askEcho(addr netip.AddrPort) error {
 var usherHost = netip.AddrFrom4([4]byte{127, 96, 0, 30})
 
 // launchUsher starts a daemon on an empty state directory, and applies the
-// Service as a user would.
-func launchUsher(program string) (*child, error) {
+// Service as a user would. It returns where its API is, too.
+func launchUsher(program string) (c *child, server string, err error) {
 	dir, err := os.MkdirTemp(os.Getenv(directoryEnv), "usher.")
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	config, socket := filepath.Join(dir, "config.yaml"), filepath.Join(dir, "usher.sock")
 	// A configuration of its own, so that the user's does not count.
 	text := "views: [loopback]\napi: { listen: \"127.0.0.1:0\" }\nlog: { level: error }\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	manifest, err := writeTemplate("service.yaml", parameters{})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	c, err := startChild("usher", nil, program, "serve", "--config", config, "--socket", socket, "--data-dir", filepath.Join(dir, "state"))
+	c, err = startChild("usher", nil, program, "serve", "--config", config, "--socket", socket, "--data-dir", filepath.Join(dir, "state"))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if err := applyManifest(program, "unix:"+socket, manifest, c); err != nil {
+	server = "unix:" + socket
+	if err := applyManifest(program, server, manifest, c); err != nil {
 		words := c.words()
 		c.stop()
-		return nil, fmt.Errorf("start usher: %w\n%s", err, words)
+		return nil, "", fmt.Errorf("start usher: %w\n%s", err, words)
 	}
-	return c, nil
+	return c, server, nil
 }
 
 // applyManifest asks the daemon until it is there. The answer comes when it

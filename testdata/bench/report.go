@@ -29,8 +29,8 @@ var (
 )
 
 // printTable prints what the peers showed in one mode: their medians, and how
-// usher is to each of them.
-func printTable(w io.Writer, m mode, all []sample) error {
+// one of them, ours, is to each.
+func printTable(w io.Writer, m mode, all []sample, names []string, our string) error {
 	fmt.Fprintf(w, "\n%s: %s", m.name, m.what)
 	if busy := values(all, others); len(busy) > 0 && slices.Max(busy) > 0 {
 		fmt.Fprintf(w, " (other work: %.0f %% of the machine, at most %.0f %%)", 100*median(busy), 100*slices.Max(busy))
@@ -42,11 +42,11 @@ func printTable(w io.Writer, m mode, all []sample) error {
 		head = append(head, columnName(f, m.unit))
 	}
 	for _, f := range m.ratios {
-		head = append(head, "usher's "+strings.TrimSuffix(f.name, " µs"))
+		head = append(head, our+"'s "+strings.TrimSuffix(f.name, " µs"))
 	}
 	fmt.Fprintln(table, strings.Join(head, "\t"))
-	ours := ofPeer(all, "usher")
-	for _, name := range peerNames {
+	ours := ofPeer(all, our)
+	for _, name := range names {
 		theirs := ofPeer(all, name)
 		if len(theirs) == 0 {
 			continue
@@ -56,7 +56,7 @@ func printTable(w io.Writer, m mode, all []sample) error {
 			line = append(line, formatFigure(median(values(theirs, f))))
 		}
 		for _, f := range m.ratios {
-			line = append(line, formatRatio(ratioOf(byRound(ours, f), byRound(theirs, f)), name))
+			line = append(line, formatRatio(ratioOf(byRound(ours, f), byRound(theirs, f)), name == our))
 		}
 		fmt.Fprintln(table, strings.Join(line, "\t"))
 	}
@@ -113,9 +113,9 @@ func formatFigure(x float64) string {
 	return digits
 }
 
-func formatRatio(r ratio, peer string) string {
+func formatRatio(r ratio, ours bool) string {
 	switch {
-	case r.rounds == 0 || peer == "usher":
+	case r.rounds == 0 || ours:
 		return "-"
 	case r.rounds == 1:
 		return fmt.Sprintf("%.2f", r.median)

@@ -85,6 +85,7 @@ inside() {
   resolve
   balance
   lose_one
+  project
   title "Done in $SECONDS s."
 }
 
@@ -195,6 +196,38 @@ lose_one() {
   [ "$(count 'processed by' "$DEMO_DIR/answer")" = 150 ] || fail "not every one of 150 requests was answered"
   grep -q 'processed by payment-new-0' "$DEMO_DIR/answer" || fail "the new process got no request"
   echo "150 requests, none failed."
+}
+
+# buy does a purchase in the shop. Its connections go straight to processes.
+buy() { usher exec -n shop --mode direct -- paymentclient 1 'http://front/buy?item=tea' 2>>"$DEMO_DIR/client.log"; }
+
+project() {
+  local up child
+  title "A project: five services in three languages, from a Procfile and manifests"
+  if ! command -v python3 >/dev/null || ! command -v node >/dev/null; then
+    echo "Left out: it takes Python 3 and Node.js."
+    return
+  fi
+  if ! usher status | grep -q '^Exec: *direct'; then
+    echo "Left out: connections cannot be translated here (usher doctor says why)."
+    return
+  fi
+  show cat examples/shop/Procfile
+  command_line "usher up examples/shop &"
+  usher up examples/shop >"$DEMO_DIR/up.log" 2>&1 &
+  up=$!
+  pods+=("$up")
+  await 20 usher wait -n shop --for=condition=Ready pods ledger-0 catalogue-0 stock-0 payment-0 payment-1 front-0
+  grep ' ready (' "$DEMO_DIR/up.log"
+  command_line "usher exec -n shop --mode direct -- paymentclient 1 'http://front/buy?item=tea'"
+  buy || fail "nothing was sold"
+  for child in $(cat "/proc/$up/task"/*/children); do
+    if grep -q stock.js "/proc/$child/cmdline"; then show kill -9 "$child"; fi
+  done
+  await 10 grep -q '^pod/stock-0 restarts' "$DEMO_DIR/up.log"
+  await 10 buy
+  show usher get pods -n shop
+  usher get pods -n shop | grep -qE '^stock-0 +1/1 +Running +1 ' || fail "the stock was not started again"
 }
 
 if [ -z "${DEMO_DIR:-}" ]; then outside "$@"; else inside; fi

@@ -1,0 +1,5 @@
+//go:build !cgo
+
+package direct
+
+const hasCgo = false
