@@ -66,12 +66,12 @@ func (s *supervisor) translates(to address) bool {
 // backends returns where a connection or a flow to an address is to go.
 func (s *supervisor) backends(to address, protocol corev1.Protocol) pick {
 	p := s.state.choose(registry.FrontendKey{Address: to.ip.Addr(), Port: to.ip.Port(), Protocol: protocol})
-	if len(p.list) == 0 {
-		p = pick{list: s.program.own(to.ip, protocol)}
+	if p.len() == 0 {
+		p = pick{fixed: s.program.own(to.ip, protocol)}
 	}
 	p.only(to.reaches)
-	if len(p.list) == 0 && s.names.answers(to.ip) {
-		p = pick{list: []netip.AddrPort{s.names.address(to.ip)}}
+	if p.len() == 0 && s.names.answers(to.ip) {
+		p = pick{fixed: []netip.AddrPort{s.names.address(to.ip)}}
 	}
 	return p
 }
@@ -102,7 +102,7 @@ func (r *receiver) connectUDP(n *notification, fd int, to address) reply {
 // connectTCP connects the program's socket, of which fd is a duplicate, and
 // closes fd.
 func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int32) reply {
-	d := &dial{fd: fd, protocol: protocol}
+	d := &dial{fd: fd, to: to, protocol: protocol}
 	if err := d.begin(); err != nil {
 		unix.Close(fd)
 		return proceed
@@ -112,13 +112,10 @@ func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int3
 	if rawOption(fd, unix.SOL_TCP, unix.TCP_INFO, &state) && state != tcpClose {
 		// Asked again: the kernel does not look at the address, and no Backend
 		// has its turn.
-		errno = d.connect(to.sockaddr(to.ip))
+		errno = d.connect(to.ip)
 	} else {
 		d.pick = r.backends(to, corev1.ProtocolTCP)
-		for _, b := range d.pick.list {
-			d.list = append(d.list, to.sockaddr(b))
-		}
-		if errno = unix.ECONNREFUSED; len(d.list) > 0 {
+		if errno = unix.ECONNREFUSED; d.left() {
 			errno = d.advance()
 		}
 	}
@@ -126,7 +123,7 @@ func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int3
 		asked := *n
 		go func() {
 			r.answer(&asked, r.await(&asked, d, errno))
-			r.ledger.identify()
+			r.ledger.notes.identify()
 		}()
 		return later
 	}
@@ -137,15 +134,15 @@ func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int3
 
 // A dial connects one socket to the first Backend that accepts.
 type dial struct {
-	fd       int // a duplicate of the program's
-	flags    int // of the description, which the program shares
+	fd       int     // a duplicate of the program's
+	flags    int     // of the description, which the program shares
+	to       address // that the program has named
 	protocol int32
 	blocking bool
 	pick     pick
-	list     []unix.Sockaddr // those of pick
-	tried    int             // how many of them
-	current  unix.Sockaddr   // tried last
-	answered bool            // by that
+	tried    int            // how many of pick
+	current  netip.AddrPort // tried last
+	answered bool           // by that
 }
 
 // begin makes the socket one that does not block while we use it. The program
@@ -168,20 +165,20 @@ func (d *dial) end() {
 	unix.Close(d.fd)
 }
 
-func (d *dial) connect(to unix.Sockaddr) unix.Errno {
+func (d *dial) connect(to netip.AddrPort) unix.Errno {
 	d.current = to
-	return errnoOf(unix.Connect(d.fd, to))
+	return rawConnect(d.fd, sockaddrBytes(d.to.family, to))
 }
 
 // left reports whether there is another Backend to try.
-func (d *dial) left() bool { return d.tried < len(d.list) }
+func (d *dial) left() bool { return d.tried < d.pick.len() }
 
 // advance tries the Backends that are left until one does not fail at once,
 // and returns what the program is to see. A Backend on this machine has
 // answered by the time connect returns, which shows in poll.
 func (d *dial) advance() unix.Errno {
 	for {
-		to := d.list[d.tried]
+		to := d.pick.address(d.tried)
 		d.pick.try(d.tried)
 		d.tried++
 		errno := d.connect(to)
@@ -263,7 +260,7 @@ func (d *dial) again(events int16) unix.Errno {
 	switch {
 	case events != unix.POLLERR:
 		d.answered = errno == 0
-	case failsOver(errno) && len(d.list) > 0:
+	case failsOver(errno) && d.pick.len() > 0:
 		d.pick.failed(errno)
 		if d.left() {
 			return d.advance()

@@ -102,8 +102,10 @@ func connectOnce(to netip.AddrPort, way string) string {
 
 // unspec dissolves the association of a socket.
 func unspec(fd int) error {
-	sa := unix.RawSockaddr{Family: unix.AF_UNSPEC}
-	return rawConnect(fd, &sa)
+	if errno := rawConnect(fd, noPeer); errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // events returns those that epoll reports once the first has come.

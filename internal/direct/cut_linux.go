@@ -57,7 +57,7 @@ func (t *Translator) cutOne(c *connection, how registry.Removed) bool {
 	l.lock()
 	c.cut = true
 	if c.pid == 0 {
-		c.who = l.names[c.tid]
+		c.who = l.notes.who(c.tid)
 	}
 	pid, number, over := c.pid, c.number, !c.ended.IsZero()
 	l.mu.Unlock()

@@ -80,11 +80,11 @@ func (s *supervisor) flowOf(cookie uint64, to address) (netip.AddrPort, bool) {
 // server returns a Backend, or the nameserver, for UDP to an address.
 func (s *supervisor) server(to address) (netip.AddrPort, bool) {
 	p := s.backends(to, corev1.ProtocolUDP)
-	if len(p.list) == 0 {
+	if p.len() == 0 {
 		return netip.AddrPort{}, false
 	}
 	p.release() // nobody sees a flow end
-	return p.list[0], true
+	return p.address(0), true
 }
 
 // socket returns what is remembered of a socket. The caller must hold mu.
@@ -259,8 +259,7 @@ func (s *udpSocket) reconnect(cookie uint64, old, backend netip.AddrPort) bool {
 
 // disconnect makes a UDP socket one that has no peer.
 func disconnect(fd int) {
-	sa := unix.RawSockaddr{Family: unix.AF_UNSPEC}
-	_ = rawConnect(fd, &sa)
+	_ = rawConnect(fd, noPeer)
 }
 
 // cookieOf returns what tells a socket from all others that there ever were.

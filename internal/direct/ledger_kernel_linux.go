@@ -35,20 +35,27 @@ func (l *ledger) socketEnded(s *sockdiag.Socket) {
 	}
 }
 
+// few is how many connections the kernel is asked for one by one. Beyond it all
+// sockets of the machine are looked at.
+const few = 256
+
 // refresh asks the kernel about all that are open. One that has not been there
 // for a while has ended without a word.
 func (l *ledger) refresh() error {
-	l.lock()
-	l.looks++
-	look := l.looks
-	none := len(l.pairs) == 0
-	l.mu.Unlock()
-	if none {
-		return nil
-	}
+	look, pairs := l.look()
 	began := time.Now()
-	if err := sockdiag.Dump(func(s *sockdiag.Socket) { l.socketSeen(s, look) }); err != nil {
-		return err
+	seen := func(s *sockdiag.Socket) { l.socketSeen(s, look) }
+	all := len(pairs) > few
+	if !all {
+		if err := sockdiag.Find(pairs, seen); err != nil {
+			return err
+		}
+		all = l.missesOne(look, began) // that may be bound to a device, or elsewhere
+	}
+	if all {
+		if err := sockdiag.Dump(seen); err != nil {
+			return err
+		}
 	}
 	l.lock()
 	defer l.mu.Unlock()
@@ -63,6 +70,35 @@ func (l *ledger) refresh() error {
 		}
 	}
 	return nil
+}
+
+// look begins one, for what is returned: the ends of those that are open, and
+// the other ends of those that are not settled.
+func (l *ledger) look() (look uint64, pairs []sockdiag.Pair) {
+	l.lock()
+	defer l.mu.Unlock()
+	l.looks++
+	for p, c := range l.pairs {
+		if c.ended.IsZero() {
+			pairs = append(pairs, sockdiag.Pair{Local: p.local, Remote: p.remote})
+		} else {
+			pairs = append(pairs, sockdiag.Pair{Local: p.remote, Remote: p.local})
+		}
+	}
+	return l.looks, pairs
+}
+
+// missesOne reports whether one that is open has not been there for so long that
+// it must have ended.
+func (l *ledger) missesOne(look uint64, now time.Time) bool {
+	l.lock()
+	defer l.mu.Unlock()
+	for _, c := range l.sockets {
+		if c.seen < look && !c.missed.IsZero() && now.Sub(c.missed) > onItsWay {
+			return true
+		}
+	}
+	return false
 }
 
 // socketSeen takes down what the kernel says of a socket that there is.
@@ -118,16 +154,15 @@ func (l *ledger) rest() {
 	if l.idle++; len(l.pairs) > 0 {
 		l.idle = 0
 	}
-	if l.hears && l.idle > enough {
-		l.watcher.Leave()
-		l.hears = false
+	if l.idle > enough {
+		l.notes.leave()
 	}
 }
 
 // watch takes down the ends of connections until the Watcher is closed.
 func (l *ledger) watch() {
 	for {
-		lost, err := l.watcher.Next(l.socketEnded)
+		lost, err := l.notes.watcher.Next(l.socketEnded)
 		if err != nil {
 			return
 		}

@@ -5,7 +5,6 @@ package direct
 import (
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,25 +26,17 @@ const (
 // It learns of their ends from the kernel.
 type ledger struct {
 	byLoad *byLoad // hears of news
+	notes  notes
 
-	mu        sync.Mutex        // guards the following
-	watcher   *sockdiag.Watcher // who tells us of ends; nil: nobody
-	hears     bool              // it does, now
-	idle      int               // for how long nothing has been open
-	used      bool              // something was noted, ever
-	noted     []opening         // that are to be entered
+	mu        sync.Mutex // guards the following; notes.mu may be taken after it
+	idle      int        // for how long nothing has been open
+	entered   []opening  // room for what is noted next
 	sockets   map[uint64]*connection
 	pairs     map[pair]*connection  // those that have ended and are not settled, too
 	unsettled []*connection         // ended, in that order
 	totals    map[countKey]*amounts // what has not been reported
 	closed    []uint64              // connections that were reported, and have ended
 	looks     uint64                // how often that was
-
-	nameless []uint32 // threads whose programs are not known yet
-	names    map[uint32]who
-
-	anyNameless atomic.Bool // nameless may have some
-	naming      sync.Mutex  // held by who finds them out
 }
 
 // A pair is the two ends of a connection.
@@ -60,18 +51,6 @@ type countKey struct {
 
 // amounts are what has happened since it was last reported.
 type amounts struct{ connections, up, down, dialErrors, retries, unserved, resets uint64 }
-
-// An opening is a connect to a Backend that has gone well, or not.
-type opening struct {
-	pick
-	pair
-	cookie   uint64 // of the program's socket; 0: there is no connection
-	many     bool   // Multipath TCP: the kernel speaks of a socket within it
-	answered bool
-	started  time.Time
-	tid      uint32
-	number   int // the descriptor in which it was
-}
 
 // A connection is one that a program has made, or begun, to a Backend.
 type connection struct {
@@ -90,18 +69,16 @@ type connection struct {
 	missed time.Time        // when it was not, first; zero: it was there
 	ended  time.Time        // zero: it has not
 	heard  bool             // the kernel has said so
-	last   *sockdiag.Socket // what
+	last   sockdiag.Socket  // what
 	peer   *sockdiag.Socket // the other end, when that has ended; nil: nobody knows
 }
-
-// maxNoted bounds the openings that wait to be entered.
-const maxNoted = 256
 
 // newLedger returns one that hears of ends from w, or from nobody.
 func newLedger(w *sockdiag.Watcher) *ledger {
 	return &ledger{
-		watcher: w, noted: make([]opening, 0, maxNoted), sockets: make(map[uint64]*connection), pairs: make(map[pair]*connection),
-		totals: make(map[countKey]*amounts), names: make(map[uint32]who),
+		notes:   notes{watcher: w, list: make([]opening, 0, maxNoted), names: make(map[uint32]who)},
+		entered: make([]opening, 0, maxNoted),
+		sockets: make(map[uint64]*connection), pairs: make(map[pair]*connection), totals: make(map[countKey]*amounts),
 	}
 }
 
@@ -125,53 +102,33 @@ func (l *ledger) note(n *notification, d *dial, errno unix.Errno) {
 		o.succeeded()
 	}
 	l.loadChanged(o.frontend)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.noted) == maxNoted {
-		l.enter()
-	}
-	l.noted, l.used = append(l.noted, o), true
-	if w, ok := l.names[o.tid]; !ok || o.started.Sub(w.read) > nameAge {
-		l.nameless = append(l.nameless, o.tid)
-		l.anyNameless.Store(true)
-	}
-	if !l.hears && l.watcher != nil {
-		l.hears = l.watcher.Join() == nil
+	for !l.notes.add(&o) {
+		l.lock()
+		l.mu.Unlock()
 	}
 }
 
-// isUsed reports whether anything was ever noted.
-func (l *ledger) isUsed() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.used
-}
-
-// lock locks mu, after which all that was noted is entered.
+// lock locks mu, after which all that was noted is entered. What the kernel
+// says of a connection it says later.
 func (l *ledger) lock() {
 	l.mu.Lock()
-	l.enter()
-}
-
-// enter enters what was noted. What the kernel says of a connection it says
-// later. The caller must hold mu.
-func (l *ledger) enter() {
-	for i := range l.noted {
-		l.open(&l.noted[i])
+	list := l.notes.take(l.entered)
+	for i := range list {
+		l.open(&list[i])
 	}
-	clear(l.noted)
-	l.noted = l.noted[:0]
+	clear(list)
+	l.entered = list[:0]
 }
 
 // open enters one opening. The caller must hold mu.
 func (l *ledger) open(o *opening) {
 	l.countDial(o)
-	if o.cookie == 0 || l.watcher == nil || len(l.sockets) >= maxConnections {
+	if o.cookie == 0 || l.notes.watcher == nil || len(l.sockets) >= maxConnections {
 		o.release()
 		return
 	}
-	c := &connection{opening: *o, who: l.names[o.tid]}
-	c.pick = o.settled()
+	c := &connection{opening: *o, who: l.notes.who(o.tid)}
+	c.errors = nil
 	if c.answered {
 		c.state = sockdiag.Established
 	}
@@ -217,11 +174,11 @@ func (l *ledger) countDial(o *opening) {
 	whole.connections++
 	for _, i := range o.errors {
 		whole.dialErrors++
-		l.of(o.frontend, o.list[i]).dialErrors++
+		l.of(o.frontend, o.address(i)).dialErrors++
 	}
 	for i := 1; i <= o.at; i++ {
 		whole.retries++
-		l.of(o.frontend, o.list[i]).retries++
+		l.of(o.frontend, o.address(i)).retries++
 	}
 	if o.lost() {
 		whole.unserved++
@@ -246,11 +203,10 @@ func (l *ledger) answers(c *connection) {
 func (l *ledger) end(c *connection, s *sockdiag.Socket) {
 	delete(l.sockets, c.cookie)
 	c.ended = time.Now()
-	c.last = new(sockdiag.Socket)
 	// One that its program has reset has no peer any more. With another it was
 	// connected again, to elsewhere.
 	if c.heard = s != nil && (s.Remote == c.remote || s.Remote.Port() == 0); c.heard {
-		*c.last = *s
+		c.last = *s
 	}
 	if c.last.Answered() {
 		l.answers(c)

@@ -111,19 +111,19 @@ func TestRest(t *testing.T) {
 	for range 2 * maxNoted {
 		l.note(&notification{TID: uint32(os.Getpid())}, &dial{fd: fd, blocking: true, pick: st.choose(f.FrontendKey)}, 0)
 	}
-	if len(l.noted) > maxNoted || cap(l.noted) > maxNoted {
-		t.Errorf("%d openings wait", len(l.noted))
+	if len(l.notes.list) > maxNoted || cap(l.notes.list) > maxNoted {
+		t.Errorf("%d openings wait", len(l.notes.list))
 	}
 	l.lock() // enters them before the program is known
 	l.mu.Unlock()
-	l.identify()
+	l.notes.identify()
 	if open := (&reporter{ledger: l, state: new(state)}).make().Open; len(open) != 1 || open[0].PID != os.Getpid() {
 		t.Errorf("%+v", open)
 	}
 	for range 10 {
 		l.rest()
 	}
-	if !l.hears || !told() {
+	if !l.notes.hears || !told() {
 		t.Error("nobody tells of ends")
 	}
 	l.lock()
@@ -134,7 +134,7 @@ func TestRest(t *testing.T) {
 	for range 10 {
 		l.rest()
 	}
-	if l.hears || told() {
+	if l.notes.hears || told() {
 		t.Error("the kernel tells of ends for nothing")
 	}
 }
@@ -153,5 +153,39 @@ func TestWordIsOnItsWay(t *testing.T) {
 	}
 	if !c.ended.IsZero() || c.missed.IsZero() {
 		t.Errorf("ended at %v, missed since %v", c.ended, c.missed)
+	}
+}
+
+// TestBoundToDevice checks that a connection is not taken for ended because the
+// kernel finds it only among all others.
+func TestBoundToDevice(t *testing.T) {
+	needsSockdiag(t)
+	to := netip.MustParseAddrPort(backend(t, "b", "127.0.0.1:0"))
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.BindToDevice(fd, "lo"); err != nil {
+		t.Skipf("SKIP: bind to a device: %v", err)
+	}
+	if err := unix.Connect(fd, sockaddr(unix.AF_INET, to)); err != nil {
+		t.Fatal(err)
+	}
+	cookie, err := cookieOf(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLedger(nil)
+	c := &connection{opening: opening{
+		pick: pick{fixed: []netip.AddrPort{to}}, pair: pair{rawLocal(fd), to}, cookie: cookie, answered: true, started: time.Now().Add(-time.Minute),
+	}}
+	c.missed = time.Now().Add(-time.Minute)
+	l.sockets[c.cookie], l.pairs[c.pair] = c, c
+	if err := l.refresh(); err != nil {
+		t.Fatal(err)
+	}
+	if !c.ended.IsZero() || !c.missed.IsZero() || c.state != sockdiag.Established {
+		t.Errorf("ended at %v, missed since %v, %v", c.ended, c.missed, c.state)
 	}
 }

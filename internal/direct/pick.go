@@ -2,6 +2,7 @@ package direct
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"usher/balancer"
@@ -11,13 +12,13 @@ import (
 // A pick is what was chosen for one connection. The zero value has nothing, and
 // counts nowhere.
 type pick struct {
-	list []netip.AddrPort // where it is to go, the best first
+	fixed []netip.AddrPort // where it is to go if not to Backends, the best first
 
 	// The following is there where connections go to Backends: those to the
 	// proxy it counts itself, and a nameserver is no Backend.
 	frontend *frontend
 	choice   balancer.Choice
-	places   []int // of list in choice
+	places   []int // those of choice that are to be tried; nil: all
 	clock    time.Time
 
 	at     int   // the one in turn
@@ -33,51 +34,77 @@ func (s *state) choose(key registry.FrontendKey) pick {
 	}
 	f := v.(*frontend)
 	if f.proxied.Load() {
-		return pick{list: s.proxyOf(key)}
+		return pick{fixed: s.proxyOf(key)}
 	}
 	p := pick{frontend: f, clock: s.started}
 	p.choice = f.Pick(localhost, p.now())
-	n := p.choice.Len()
-	p.list, p.places = make([]netip.AddrPort, n), make([]int, n)
-	for i := range n {
-		p.list[i], p.places[i] = p.choice.At(i).Address, i
-	}
 	return p
+}
+
+// len returns how many addresses there are to try.
+func (p *pick) len() int {
+	switch {
+	case p.frontend == nil:
+		return len(p.fixed)
+	case p.places != nil:
+		return len(p.places)
+	}
+	return p.choice.Len()
+}
+
+// address returns the one to try after i others.
+func (p *pick) address(i int) netip.AddrPort {
+	if p.frontend == nil {
+		return p.fixed[i]
+	}
+	return p.choice.At(p.place(i)).Address
+}
+
+func (p *pick) place(i int) int {
+	if p.places == nil {
+		return i
+	}
+	return p.places[i]
 }
 
 func (p *pick) now() int64 { return int64(time.Since(p.clock)) }
 
 // only leaves the addresses that may be used. Without any it is released.
 func (p *pick) only(may func(netip.Addr) bool) {
-	kept := 0
-	for i, b := range p.list {
-		if !may(b.Addr()) {
-			continue
-		}
-		p.list[kept] = b
-		if p.frontend != nil {
-			p.places[kept] = p.places[i]
-		}
-		kept++
+	all := true
+	for i := range p.len() {
+		all = all && may(p.address(i).Addr())
 	}
-	p.list = p.list[:kept]
-	switch {
-	case p.frontend == nil:
-	case kept == 0:
+	if all { // as most often
+		return
+	}
+	if p.frontend == nil {
+		p.fixed = slices.DeleteFunc(p.fixed, func(a netip.AddrPort) bool { return !may(a.Addr()) })
+		return
+	}
+	var kept []int
+	for i := range p.len() {
+		if may(p.address(i).Addr()) {
+			kept = append(kept, i)
+		}
+	}
+	switch len(kept) {
+	case 0:
 		p.choice.Release(0)
 		*p = pick{}
 	default:
-		p.choice.Move(0, p.places[0])
+		p.choice.Move(0, kept[0])
+		p.places = kept
 	}
 }
 
 // backend returns the Backend in turn.
-func (p *pick) backend() netip.AddrPort { return p.list[p.at] }
+func (p *pick) backend() netip.AddrPort { return p.address(p.at) }
 
 // try says that it is the turn of the Backend at i.
 func (p *pick) try(i int) {
 	if p.frontend != nil {
-		p.choice.Move(p.places[p.at], p.places[i])
+		p.choice.Move(p.place(p.at), p.place(i))
 	}
 	p.at = i
 }
@@ -85,7 +112,7 @@ func (p *pick) try(i int) {
 // failed says that the Backend in turn did not answer.
 func (p *pick) failed(err error) {
 	if p.frontend != nil {
-		p.choice.Failed(p.places[p.at], err, p.now())
+		p.choice.Failed(p.place(p.at), err, p.now())
 		p.errors = append(p.errors, p.at)
 	}
 }
@@ -95,24 +122,15 @@ func (p *pick) lost() bool { return len(p.errors) > 0 && p.errors[len(p.errors)-
 
 // succeeded says that the Backend in turn has answered.
 func (p *pick) succeeded() {
-	p.choice.Succeeded(p.places[p.at])
+	p.choice.Succeeded(p.place(p.at))
 	if p.at > 0 {
-		p.choice.Pin(p.places[p.at], localhost, p.now())
+		p.choice.Pin(p.place(p.at), localhost, p.now())
 	}
 }
 
 // release says that the connection has ended, or that there is none.
 func (p *pick) release() {
 	if p.frontend != nil {
-		p.choice.Release(p.places[p.at])
-	}
-}
-
-// settled returns what is to be kept of p for as long as the connection to the
-// Backend in turn lasts.
-func (p *pick) settled() pick {
-	return pick{
-		frontend: p.frontend, choice: p.choice, clock: p.clock,
-		list: []netip.AddrPort{p.backend()}, places: []int{p.places[p.at]},
+		p.choice.Release(p.place(p.at))
 	}
 }

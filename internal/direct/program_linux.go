@@ -40,9 +40,7 @@ func (t *Translator) Program(address netip.Addr) *Program {
 // goroutine must be locked to its thread, which is of no other use any more,
 // and end without unlocking it; as the parent of a process it has to live as
 // long.
-func (p *Program) Enter() error { return p.enter(1) }
-
-func (p *Program) enter(receivers int) error {
+func (p *Program) Enter() error {
 	fd, err := install(program(p.address.IsValid()))
 	if err != nil {
 		return err
@@ -53,13 +51,9 @@ func (p *Program) enter(receivers int) error {
 	t.mu.Lock()
 	t.supervisors[s] = true
 	t.mu.Unlock()
-	var running sync.WaitGroup
-	for range receivers {
-		running.Go(s.run)
-	}
-	// They end with the last process, where the kernel says so, and else with us.
+	// It ends with the last process, where the kernel says so, and else with us.
 	go func() {
-		running.Wait()
+		s.run()
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		delete(t.supervisors, s)

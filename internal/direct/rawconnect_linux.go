@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawConnect connects to an address that package unix has no type for.
-func rawConnect(fd int, sa *unix.RawSockaddr) error {
-	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(sa)), unsafe.Sizeof(*sa))
-	if errno != 0 {
-		return errno
-	}
-	return nil
+// noPeer is the address by which a socket has a peer no longer: that of a family
+// for which package unix has no type.
+var noPeer = make([]byte, unix.SizeofSockaddrInet4) // AF_UNSPEC
+
+// rawConnect connects to a struct sockaddr.
+func rawConnect(fd int, sa []byte) unix.Errno {
+	_, _, errno := unix.Syscall(unix.SYS_CONNECT, uintptr(fd), uintptr(unsafe.Pointer(&sa[0])), uintptr(len(sa)))
+	return errno
 }

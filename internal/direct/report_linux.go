@@ -77,7 +77,7 @@ func (t *Translator) account(ctx context.Context, c *client.Client) {
 		r.run(ctx)
 	})
 	t.leave = func() {
-		if !l.isUsed() {
+		if !l.notes.isUsed() {
 			return // there is nothing to say, and perhaps no stream yet
 		}
 		l.quiesce()
@@ -283,7 +283,7 @@ func (r *reporter) changed() bool {
 func (r *reporter) make() *api.ConnectionReport {
 	_ = r.refresh() // or else it is as it was when we last knew
 	r.settleOld(false)
-	r.identifyAll()
+	r.notes.identifyAll()
 	r.lock()
 	defer r.mu.Unlock()
 	r.sequence++
@@ -305,7 +305,7 @@ func (r *reporter) make() *api.ConnectionReport {
 			break
 		}
 		if c.pid == 0 {
-			c.who = r.names[c.tid]
+			c.who = r.notes.who(c.tid)
 		}
 		if !c.told {
 			c.told, c.known = true, true

@@ -172,7 +172,7 @@ func (f *family) linger(signals <-chan os.Signal) {
 // has to live as long (Pdeathsig), and it ends with its goroutine.
 func (f *family) lead() {
 	runtime.LockOSThread()
-	if err := f.Program(netip.Addr{}).enter(receivers); err != nil {
+	if err := f.Program(netip.Addr{}).Enter(); err != nil {
 		f.started <- startResult{err: err}
 		return
 	}

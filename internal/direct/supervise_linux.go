@@ -23,9 +23,10 @@ type supervisor struct {
 	placing   placing
 }
 
-// A receiver is one thread that receives notifications. It does only what
-// takes some 10 us: whatever may wait gets a goroutine, since a call that
-// nobody has received yet fails with EINTR at a signal.
+// A receiver is the one thread that receives notifications: the kernel wakes
+// all that wait for one. It does only what takes some 10 us: whatever may wait
+// gets a goroutine, since a call that nobody has received yet fails with EINTR
+// at a signal.
 type receiver struct {
 	*supervisor
 	threads map[uint32]thread // those that asked before
@@ -37,15 +38,10 @@ type thread struct {
 	pid   int // of its process; 0 if nobody wanted to know yet
 }
 
-// receivers is how many threads receive for a program that has all our
-// attention. One would do on two processors; the other is for when the first is
-// in the middle of an answer.
-const receivers = 2
-
-// spareProcs are processors of Go's scheduler that the receivers have beside
-// the usual ones. One that comes back from the kernel then finds one free, and
-// need not wait for another thread to hand it over: some 8 us a call.
-const spareProcs = 3 * receivers
+// spareProcs are processors of Go's scheduler that receivers have beside the
+// usual ones. One that comes back from the kernel then finds one free, and need
+// not wait for another thread to hand it over: some 8 us a call.
+const spareProcs = 3
 
 // run answers until there is nobody left under the filter, where the kernel
 // says so (Linux 6.11), or for as long as the process lives.
@@ -70,7 +66,7 @@ func (s *supervisor) run() {
 			return
 		}
 		r.answer(&n, r.handle(&n))
-		r.ledger.identify()
+		r.ledger.notes.identify()
 	}
 }
 
@@ -83,7 +79,7 @@ func (s *supervisor) whenListed(n *notification, handle func(*receiver, *notific
 		r := &receiver{s, make(map[uint32]thread)}
 		defer r.forget()
 		r.answer(&asked, handle(r, &asked))
-		r.ledger.identify()
+		r.ledger.notes.identify()
 	}()
 	return later
 }
@@ -129,7 +125,8 @@ func (r *receiver) handle(n *notification) reply {
 }
 
 // target reads the address that a call names. If it returns false, the reply
-// is the answer.
+// is the answer. The caller may have gone by then: whatever is done for it has
+// to begin with duplicate.
 func (r *receiver) target(n *notification, addr, length uint64) (address, reply, bool) {
 	if int32(length) < 0 || length > maxSockaddr { // EINVAL, says the kernel
 		return address{}, proceed, false
@@ -138,9 +135,6 @@ func (r *receiver) target(n *notification, addr, length uint64) (address, reply,
 	b := buf[:length]
 	if err := n.read(addr, b); err != nil {
 		return address{}, r.unreadable(n, err), false
-	}
-	if !r.waits(n) {
-		return address{}, later, false
 	}
 	return parseAddress(b), reply{}, true
 }

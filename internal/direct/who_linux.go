@@ -25,36 +25,36 @@ const maxNames = 4096
 // identify finds out whose connections are new, unless somebody is about that.
 // It reads files of /proc, after the program was answered: it does not wait for
 // that.
-func (l *ledger) identify() {
-	if l.anyNameless.Load() && l.naming.TryLock() {
-		defer l.naming.Unlock()
-		l.identifyLocked()
+func (s *notes) identify() {
+	if s.anyNameless.Load() && s.naming.TryLock() {
+		defer s.naming.Unlock()
+		s.identifyLocked()
 	}
 }
 
 // identifyAll is identify for whoever needs them all.
-func (l *ledger) identifyAll() {
-	l.naming.Lock()
-	defer l.naming.Unlock()
-	l.identifyLocked()
+func (s *notes) identifyAll() {
+	s.naming.Lock()
+	defer s.naming.Unlock()
+	s.identifyLocked()
 }
 
-func (l *ledger) identifyLocked() {
-	if !l.anyNameless.Swap(false) {
+func (s *notes) identifyLocked() {
+	if !s.anyNameless.Swap(false) {
 		return
 	}
-	l.mu.Lock()
-	list := l.nameless
-	l.nameless = nil
-	l.mu.Unlock()
+	s.mu.Lock()
+	list := s.nameless
+	s.nameless = nil
+	s.mu.Unlock()
 	for _, tid := range list {
 		w := whoIs(tid)
-		l.mu.Lock()
-		if len(l.names) >= maxNames {
-			clear(l.names)
+		s.mu.Lock()
+		if len(s.names) >= maxNames {
+			clear(s.names)
 		}
-		l.names[tid] = w
-		l.mu.Unlock()
+		s.names[tid] = w
+		s.mu.Unlock()
 	}
 }
 

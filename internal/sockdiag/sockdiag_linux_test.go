@@ -275,6 +275,51 @@ func TestClosed(t *testing.T) {
 	}
 }
 
+// TestFind looks for connections among addresses that have none, more than fit
+// into one message.
+func TestFind(t *testing.T) {
+	for _, tt := range []struct{ name, network, address, dialled string }{
+		{"IPv4", "tcp4", "127.0.0.1:0", ""},
+		{"IPv6", "tcp6", "[::1]:0", ""},
+		{"IPv4 by a socket of IPv6", "tcp", "[::]:0", "[::ffff:127.0.0.1]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := listen(t, tt.network, tt.address)
+			at := addressOf(l.Addr())
+			if tt.dialled != "" {
+				at = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port())
+			}
+			c, err := net.Dial("tcp", at.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			s, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			client := Pair{addressOf(c.LocalAddr()), at}
+			server := Pair{at, client.Local}
+			pairs := []Pair{{}, {at, at}} // of the second there is only who listens
+			for port := range uint16(3 * manyAtOnce) {
+				pairs = append(pairs, Pair{at, netip.AddrPortFrom(at.Addr(), port)})
+			}
+			pairs = append(pairs, client, server, server)
+			found := make(map[Pair]int)
+			err = Find(pairs, func(s *Socket) {
+				found[Pair{s.Local, s.Remote}]++
+				if s.State != Established || !s.Counted {
+					t.Errorf("%+v", *s)
+				}
+			})
+			if err != nil || len(found) != 2 || found[client] != 1 || found[server] != 1 {
+				t.Errorf("%v, %v; want %v and %v", found, err, client, server)
+			}
+		})
+	}
+}
+
 // FuzzSockets feeds datagrams to the parser.
 func FuzzSockets(f *testing.F) {
 	diag := make([]byte, headerLen+diagLen+attrLen+infoLastKnown)
@@ -290,7 +335,7 @@ func FuzzSockets(f *testing.F) {
 	f.Add([]byte{20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
-		_, _ = sockets(b, func(s *Socket) {
+		_, _ = sockets(b, new(Socket), func(s *Socket) {
 			n++
 			if !s.Local.IsValid() || s.Sent() > s.Given() {
 				t.Errorf("%+v", *s)

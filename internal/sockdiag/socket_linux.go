@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,25 +25,31 @@ const wantedBuffer = 4 << 20
 type Watcher struct {
 	file *os.File
 	raw  syscall.RawConn
-	buf  []byte
+	gate *gate
+
+	buf    []byte
+	socket Socket // in buf
 }
 
 // Watch returns a Watcher. The caller must Close it.
 func Watch() (*Watcher, error) { return watch(wantedBuffer) }
 
 func watch(buffer int) (*Watcher, error) {
-	fd, err := open(unix.SOCK_NONBLOCK)
+	fd, err := open()
 	if err != nil {
 		return nil, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer) // less does, too
 	w := &Watcher{file: os.NewFile(uintptr(fd), "sock_diag"), buf: make([]byte, 64<<10)}
-	if w.raw, err = w.file.SyscallConn(); err != nil {
+	if w.raw, err = w.file.SyscallConn(); err == nil {
+		w.gate, err = newGate(fd)
+	}
+	if err != nil {
 		w.file.Close()
 		return nil, fmt.Errorf("wait for sockets that end: %w", err)
 	}
 	if err := w.Join(); err != nil {
-		w.file.Close()
+		w.Close()
 		return nil, err
 	}
 	return w, nil
@@ -68,57 +75,64 @@ func (w *Watcher) member(option int) (err error) {
 }
 
 // Close ends the Watcher, and a Next that waits.
-func (w *Watcher) Close() error { return w.file.Close() }
+func (w *Watcher) Close() error { return errors.Join(w.gate.Close(), w.file.Close()) }
 
 // Next waits until sockets have ended, and calls ended with each of those that
-// there is word of by now. It reports whether there were more than the kernel
+// there is word of by now, which is there for as long as the call takes. It
+// reports whether there were more than the kernel
 // had room for: those that were lost are only missed by who looks for them
-// (Dump). An error is one that lasts, or that the Watcher is closed.
+// (Dump). An error is one that lasts, or that the Watcher is closed. Only one
+// goroutine may be in Next.
 func (w *Watcher) Next(ended func(*Socket)) (lost bool, err error) {
 	some := false
-	errRead := w.raw.Read(func(fd uintptr) bool {
-		for {
-			var n int
-			n, err = w.receive(int(fd))
-			switch {
-			case err == nil:
-				some = true
-				sockets(w.buf[:n], ended)
-			case errors.Is(err, unix.EINTR):
-			case errors.Is(err, unix.ENOBUFS):
-				some, lost = true, true
-			case errors.Is(err, unix.EAGAIN):
-				err = nil
-				return some
-			default:
-				return true
-			}
-		}
+	errGate := w.gate.wait(func() (done bool) {
+		errRead := w.raw.Control(func(fd uintptr) { some, lost, err = w.drain(int(fd), ended) })
+		err = errors.Join(err, errRead)
+		return some || err != nil
 	})
-	if err == nil {
-		err = errRead
-	}
-	if err != nil {
+	if err = errors.Join(err, errGate); err != nil {
 		return lost, fmt.Errorf("wait for sockets that end: %w", err)
 	}
 	return lost, nil
 }
 
-// receive reads one datagram of the kernel's.
-func (w *Watcher) receive(fd int) (int, error) {
-	n, from, err := unix.Recvfrom(fd, w.buf, unix.MSG_DONTWAIT)
-	if err != nil {
-		return 0, err
+// drain reads all that there is.
+func (w *Watcher) drain(fd int, ended func(*Socket)) (some, lost bool, err error) {
+	for {
+		switch n, err := w.receive(fd); {
+		case err == nil:
+			some = true
+			sockets(w.buf[:n], &w.socket, ended)
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.ENOBUFS):
+			some, lost = true, true
+		case errors.Is(err, unix.EAGAIN):
+			return some, lost, nil
+		default:
+			return some, lost, err
+		}
 	}
-	if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 { // not the kernel
-		n = 0
-	}
-	return n, nil
 }
 
-// sockets calls found with each socket that a datagram is about, and reports
-// whether it is the last of an answer.
-func sockets(b []byte, found func(*Socket)) (last bool, err error) {
+// receive reads one datagram of the kernel's. On a busy machine there are many:
+// it makes no garbage.
+func (w *Watcher) receive(fd int) (int, error) {
+	var from unix.RawSockaddrNetlink
+	size := uint32(unsafe.Sizeof(from))
+	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&w.buf[0])), uintptr(len(w.buf)),
+		unix.MSG_DONTWAIT, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
+	switch {
+	case errno != 0:
+		return 0, errno
+	case from.Pid != 0: // not the kernel
+		return 0, nil
+	}
+	return int(n), nil
+}
+
+// sockets calls found with each socket that a datagram is about, in s, and
+// reports whether it is the last of an answer.
+func sockets(b []byte, s *Socket, found func(*Socket)) (last bool, err error) {
 	for {
 		m, rest, ok := cut(b)
 		if !ok {
@@ -135,15 +149,15 @@ func sockets(b []byte, found func(*Socket)) (last bool, err error) {
 				}
 			}
 		case typeByFamily:
-			if s, ok := parse(m.body); ok {
-				found(&s)
+			if *s, ok = parse(m.body); ok {
+				found(s)
 			}
 		}
 	}
 }
 
-func open(flags int) (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|flags, unix.NETLINK_SOCK_DIAG)
+func open() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if err != nil {
 		return -1, fmt.Errorf("open a sock_diag socket: %w", err)
 	}
@@ -154,51 +168,4 @@ func open(flags int) (int, error) {
 		return -1, fmt.Errorf("open a sock_diag socket: %w", err)
 	}
 	return fd, nil
-}
-
-// connected are the states of sockets that have a peer, TIME_WAIT apart.
-const connected = 1<<Established | 1<<SynSent | 1<<FinWait1 | 1<<FinWait2 | 1<<CloseWait | 1<<LastAck | 1<<Closing
-
-// Dump calls found with each TCP socket of this network namespace that has a
-// peer. One that comes or goes meanwhile may be among them or not.
-func Dump(found func(*Socket)) error {
-	fd, err := open(0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	for _, family := range []uint8{familyIPv4, familyIPv6} {
-		if err := dump(fd, family, found); err != nil {
-			return fmt.Errorf("list TCP sockets: %w", err)
-		}
-	}
-	return nil
-}
-
-func dump(fd int, family uint8, found func(*Socket)) error {
-	const length = headerLen + 8 + 48 // struct inet_diag_req_v2
-	req := make([]byte, length)
-	binary.NativeEndian.PutUint32(req, length)
-	binary.NativeEndian.PutUint16(req[4:], typeByFamily)
-	binary.NativeEndian.PutUint16(req[6:], unix.NLM_F_REQUEST|unix.NLM_F_DUMP)
-	body := req[headerLen:]
-	body[0], body[1] = family, unix.IPPROTO_TCP
-	body[2] = 1 << (attrInfo - 1)
-	binary.NativeEndian.PutUint32(body[4:], connected)
-	if err := unix.Sendto(fd, req, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return err
-	}
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if last, err := sockets(buf[:n], found); last || err != nil {
-			return err
-		}
-	}
 }
