@@ -169,6 +169,7 @@ func TestMutants(t *testing.T) {
 	}
 	for _, m := range mutants {
 		t.Run(m.promise, func(t *testing.T) {
+			t.Parallel() // a test that fails has waited for what did not come
 			source, err := os.ReadFile(m.file)
 			if err != nil {
 				t.Fatal(err)
