@@ -102,7 +102,7 @@ func (r *receiver) connectUDP(n *notification, fd int, to address) reply {
 // connectTCP connects the program's socket, of which fd is a duplicate, and
 // closes fd.
 func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int32) reply {
-	d := &dial{fd: fd, to: to, protocol: protocol}
+	d := dial{fd: fd, to: to, protocol: protocol}
 	if err := d.begin(); err != nil {
 		unix.Close(fd)
 		return proceed
@@ -120,14 +120,14 @@ func (r *receiver) connectTCP(n *notification, fd int, to address, protocol int3
 		}
 	}
 	if d.blocking && (errno == unix.EINPROGRESS || errno == unix.EALREADY) {
-		asked := *n
+		asked, waits, began := *n, d, errno
 		go func() {
-			r.answer(&asked, r.await(&asked, d, errno))
+			r.answer(&asked, r.await(&asked, &waits, began))
 			r.ledger.notes.identify()
 		}()
 		return later
 	}
-	r.ledger.note(n, d, errno)
+	r.ledger.note(n, &d, errno)
 	d.end()
 	return failed(errno)
 }
@@ -167,7 +167,8 @@ func (d *dial) end() {
 
 func (d *dial) connect(to netip.AddrPort) unix.Errno {
 	d.current = to
-	return rawConnect(d.fd, sockaddrBytes(d.to.family, to))
+	var sa [unix.SizeofSockaddrInet6]byte
+	return rawConnect(d.fd, fillSockaddr(&sa, d.to.family, to))
 }
 
 // left reports whether there is another Backend to try.

@@ -22,7 +22,7 @@ func (t *Translator) cut() {
 	for _, c := range t.ledger.answered() {
 		// With its Service, what that wanted is gone.
 		f := snapshot.Frontend(c.frontend.now.Load().FrontendKey)
-		if f != nil && !f.Keeps(c.remote) {
+		if f != nil && !f.Keeps(c.Remote) {
 			list = append(list, c)
 		}
 	}
@@ -34,7 +34,7 @@ func (t *Translator) cut() {
 		f := c.frontend.now.Load()
 		if !t.cutOne(c, f.Removed) {
 			t.say(fmt.Sprintf("a connection of %s to %s, which is no backend of %s any more, stays: its socket is not where it was",
-				c.command, c.remote, f.Service))
+				c.command, c.Remote, f.Service))
 		}
 	}
 }

@@ -22,9 +22,9 @@ func (l *ledger) socketEnded(s *sockdiag.Socket) {
 	defer l.mu.Unlock()
 	if c := l.sockets[s.Cookie]; c != nil && !c.many {
 		l.end(c, s)
-	} else if c := l.pairs[pair{s.Local, s.Remote}]; c != nil && c.many && c.ended.IsZero() {
+	} else if c := l.pairs[s.Pair]; c != nil && c.many && c.ended.IsZero() {
 		l.end(c, s)
-	} else if c := l.pairs[pair{s.Remote, s.Local}]; c != nil {
+	} else if c := l.pairs[s.Reversed()]; c != nil {
 		if s.Segments > 0 { // otherwise it was reset by its own program
 			peer := *s
 			c.peer = &peer
@@ -42,7 +42,7 @@ const few = 256
 // refresh asks the kernel about all that are open. One that has not been there
 // for a while has ended without a word.
 func (l *ledger) refresh() error {
-	look, pairs := l.look()
+	look, pairs := l.startLook()
 	began := time.Now()
 	seen := func(s *sockdiag.Socket) { l.socketSeen(s, look) }
 	all := len(pairs) > few
@@ -72,17 +72,17 @@ func (l *ledger) refresh() error {
 	return nil
 }
 
-// look begins one, for what is returned: the ends of those that are open, and
+// startLook begins a look, for what is returned: the ends of those that are open, and
 // the other ends of those that are not settled.
-func (l *ledger) look() (look uint64, pairs []sockdiag.Pair) {
+func (l *ledger) startLook() (look uint64, pairs []sockdiag.Pair) {
 	l.lock()
 	defer l.mu.Unlock()
 	l.looks++
 	for p, c := range l.pairs {
 		if c.ended.IsZero() {
-			pairs = append(pairs, sockdiag.Pair{Local: p.local, Remote: p.remote})
+			pairs = append(pairs, p)
 		} else {
-			pairs = append(pairs, sockdiag.Pair{Local: p.remote, Remote: p.local})
+			pairs = append(pairs, p.Reversed())
 		}
 	}
 	return l.looks, pairs
@@ -105,17 +105,17 @@ func (l *ledger) missesOne(look uint64, now time.Time) bool {
 func (l *ledger) socketSeen(s *sockdiag.Socket, look uint64) {
 	l.lock()
 	defer l.mu.Unlock()
-	if c := l.pairs[pair{s.Remote, s.Local}]; c != nil && !c.ended.IsZero() {
+	if c := l.pairs[s.Reversed()]; c != nil && !c.ended.IsZero() {
 		c.seen = look // the other end is there yet
 	}
 	c := l.sockets[s.Cookie]
 	if c == nil || c.many {
-		if c = l.pairs[pair{s.Local, s.Remote}]; c == nil || !c.many || !c.ended.IsZero() {
+		if c = l.pairs[s.Pair]; c == nil || !c.many || !c.ended.IsZero() {
 			return
 		}
 	}
 	c.seen = look
-	if s.Remote != c.remote { // connected elsewhere since
+	if s.Remote != c.Remote { // connected elsewhere since
 		l.end(c, nil)
 		return
 	}

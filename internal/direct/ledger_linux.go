@@ -32,15 +32,12 @@ type ledger struct {
 	idle      int        // for how long nothing has been open
 	entered   []opening  // room for what is noted next
 	sockets   map[uint64]*connection
-	pairs     map[pair]*connection  // those that have ended and are not settled, too
-	unsettled []*connection         // ended, in that order
-	totals    map[countKey]*amounts // what has not been reported
-	closed    []uint64              // connections that were reported, and have ended
-	looks     uint64                // how often that was
+	pairs     map[sockdiag.Pair]*connection // those that have ended and are not settled, too
+	unsettled []*connection                 // ended, in that order
+	totals    map[countKey]*amounts         // what has not been reported
+	closed    []uint64                      // connections that were reported, and have ended
+	looks     uint64                        // how often that was
 }
-
-// A pair is the two ends of a connection.
-type pair struct{ local, remote netip.AddrPort }
 
 // A countKey says what is counted: a Frontend and, if valid, one of its
 // Backends.
@@ -78,7 +75,7 @@ func newLedger(w *sockdiag.Watcher) *ledger {
 	return &ledger{
 		notes:   notes{watcher: w, list: make([]opening, 0, maxNoted), names: make(map[uint32]who)},
 		entered: make([]opening, 0, maxNoted),
-		sockets: make(map[uint64]*connection), pairs: make(map[pair]*connection), totals: make(map[countKey]*amounts),
+		sockets: make(map[uint64]*connection), pairs: make(map[sockdiag.Pair]*connection), totals: make(map[countKey]*amounts),
 	}
 }
 
@@ -135,16 +132,16 @@ func (l *ledger) open(o *opening) {
 	if old := l.sockets[c.cookie]; old != nil {
 		l.end(old, nil)
 	}
-	if old := l.pairs[c.pair]; old != nil {
+	if old := l.pairs[c.Pair]; old != nil {
 		l.settle(old)
 	}
-	l.sockets[c.cookie], l.pairs[c.pair] = c, c
+	l.sockets[c.cookie], l.pairs[c.Pair] = c, c
 }
 
 // look reads what tells a socket from others.
 func (o *opening) look(fd int) {
 	if rawOption(fd, unix.SOL_SOCKET, unix.SO_COOKIE, &o.cookie) {
-		o.local, o.remote = rawLocal(fd), o.backend()
+		o.Pair = sockdiag.Pair{Local: rawLocal(fd), Remote: o.backend()}
 	}
 }
 
@@ -205,7 +202,7 @@ func (l *ledger) end(c *connection, s *sockdiag.Socket) {
 	c.ended = time.Now()
 	// One that its program has reset has no peer any more. With another it was
 	// connected again, to elsewhere.
-	if c.heard = s != nil && (s.Remote == c.remote || s.Remote.Port() == 0); c.heard {
+	if c.heard = s != nil && (s.Remote == c.Remote || s.Remote.Port() == 0); c.heard {
 		c.last = *s
 	}
 	if c.last.Answered() {
@@ -224,7 +221,7 @@ func (l *ledger) end(c *connection, s *sockdiag.Socket) {
 	if c.known {
 		l.closed = append(l.closed, c.cookie)
 	}
-	near := c.remote.Addr() == c.local.Addr() || c.remote.Addr().IsLoopback()
+	near := c.Remote.Addr() == c.Local.Addr() || c.Remote.Addr().IsLoopback()
 	if c.heard && c.answered && near && c.peer == nil && c.last.Unread == 0 {
 		l.unsettled = append(l.unsettled, c)
 		return
@@ -235,8 +232,8 @@ func (l *ledger) end(c *connection, s *sockdiag.Socket) {
 // settle counts the bytes of a connection that has ended. The caller must hold
 // mu.
 func (l *ledger) settle(c *connection) {
-	if l.pairs[c.pair] == c {
-		delete(l.pairs, c.pair)
+	if l.pairs[c.Pair] == c {
+		delete(l.pairs, c.Pair)
 		up, down := c.bytes()
 		l.count(c, up, down)
 		if c.heard && c.answered && c.last.Segments == 0 {

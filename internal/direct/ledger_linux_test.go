@@ -145,7 +145,7 @@ func TestWordIsOnItsWay(t *testing.T) {
 	needsSockdiag(t)
 	l := newLedger(nil)
 	c := &connection{opening: opening{cookie: 1 << 62, started: time.Now().Add(-time.Minute)}}
-	l.sockets[c.cookie], l.pairs[c.pair] = c, c
+	l.sockets[c.cookie], l.pairs[c.Pair] = c, c
 	for range 5 {
 		if err := l.refresh(); err != nil {
 			t.Fatal(err)
@@ -178,10 +178,10 @@ func TestBoundToDevice(t *testing.T) {
 	}
 	l := newLedger(nil)
 	c := &connection{opening: opening{
-		pick: pick{fixed: []netip.AddrPort{to}}, pair: pair{rawLocal(fd), to}, cookie: cookie, answered: true, started: time.Now().Add(-time.Minute),
+		pick: pick{fixed: []netip.AddrPort{to}}, Pair: sockdiag.Pair{Local: rawLocal(fd), Remote: to}, cookie: cookie, answered: true, started: time.Now().Add(-time.Minute),
 	}}
 	c.missed = time.Now().Add(-time.Minute)
-	l.sockets[c.cookie], l.pairs[c.pair] = c, c
+	l.sockets[c.cookie], l.pairs[c.Pair] = c, c
 	if err := l.refresh(); err != nil {
 		t.Fatal(err)
 	}

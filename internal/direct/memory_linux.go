@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 	"strconv"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,9 +16,23 @@ import (
 // maxSockaddr is the size of the longest address (struct sockaddr_storage).
 const maxSockaddr = 128
 
-// read fills b from the memory of the caller.
+// read fills b from the memory of the caller. Every call that is asked about
+// pays for it: it makes no garbage.
 func (n *notification) read(addr uint64, b []byte) error {
-	return n.gather([]segment{{addr, uint64(len(b))}}, b)
+	if len(b) == 0 {
+		return nil
+	}
+	to, from := unix.Iovec{Base: &b[0]}, unix.RemoteIovec{Base: uintptr(addr), Len: len(b)}
+	to.SetLen(len(b))
+	moved, _, errno := unix.Syscall6(unix.SYS_PROCESS_VM_READV, uintptr(n.TID),
+		uintptr(unsafe.Pointer(&to)), 1, uintptr(unsafe.Pointer(&from)), 1, 0)
+	switch {
+	case errno != 0:
+		return errno
+	case int(moved) < len(b):
+		return unix.EFAULT
+	}
+	return nil
 }
 
 // An address is what a program says it wants to reach.
@@ -59,8 +74,12 @@ func (a address) sockaddr(ip netip.AddrPort) unix.Sockaddr {
 // sockaddrBytes returns ip as bytes of an address (struct sockaddr) of a family. A
 // zone has to be the number of an interface.
 func sockaddrBytes(family uint16, ip netip.AddrPort) []byte {
-	b := make([]byte, unix.SizeofSockaddrInet6)
-	binary.NativeEndian.PutUint16(b, family)
+	return fillSockaddr(new([unix.SizeofSockaddrInet6]byte), family, ip)
+}
+
+// fillSockaddr is sockaddrBytes in b, which is zero.
+func fillSockaddr(b *[unix.SizeofSockaddrInet6]byte, family uint16, ip netip.AddrPort) []byte {
+	binary.NativeEndian.PutUint16(b[:], family)
 	binary.BigEndian.PutUint16(b[2:], ip.Port())
 	if family == unix.AF_INET {
 		a := ip.Addr().As4()
@@ -69,9 +88,12 @@ func sockaddrBytes(family uint16, ip netip.AddrPort) []byte {
 	}
 	a := ip.Addr().As16()
 	copy(b[8:], a[:])
+	if ip.Addr().Zone() == "" {
+		return b[:]
+	}
 	zone, _ := strconv.ParseUint(ip.Addr().Zone(), 10, 32)
 	binary.NativeEndian.PutUint32(b[24:], uint32(zone))
-	return b
+	return b[:]
 }
 
 // addrPortOf returns what came from the kernel, an IPv4-mapped address as IPv4.

@@ -13,7 +13,7 @@ import (
 // An opening is a connect to a Backend that has gone well, or not.
 type opening struct {
 	pick
-	pair
+	sockdiag.Pair
 	cookie   uint64 // of the program's socket; 0: there is no connection
 	many     bool   // Multipath TCP: the kernel speaks of a socket within it
 	answered bool

@@ -333,7 +333,7 @@ func (c *connection) reported() api.Connection {
 	f := c.frontend.now.Load()
 	out := api.Connection{
 		Namespace: f.Service.Namespace, Service: f.Service.Name, PortName: f.PortName,
-		Protocol: string(f.Protocol), Client: c.local.String(), VIP: f.AddrPort().String(), Backend: c.remote.String(),
+		Protocol: string(f.Protocol), Client: c.Local.String(), VIP: f.AddrPort().String(), Backend: c.Remote.String(),
 		StartTime: metav1.Time{Time: c.started.UTC()}, BytesUp: c.up, BytesDown: c.down, State: string(c.word()),
 		Path: string(registry.PathDirect), PID: c.pid, Command: c.command,
 	}

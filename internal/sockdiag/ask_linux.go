@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -47,9 +46,6 @@ func dump(fd int, family uint8, found func(*Socket)) error {
 		}
 	}
 }
-
-// A Pair is the two ends of a connection.
-type Pair struct{ Local, Remote netip.AddrPort }
 
 // manyAtOnce is how many sockets the kernel is asked for in one message: there
 // is room for the answers.
@@ -108,7 +104,7 @@ func findSome(fd int, buf []byte, pairs []Pair, found func(*Socket)) error {
 				continue // there is none
 			}
 			// The kernel may have looked for who listens, too.
-			if s, ok := parse(m.body); ok && asked[Pair{s.Local, s.Remote}] && connected&(1<<s.State) != 0 {
+			if s, ok := parse(m.body); ok && asked[s.Pair] && connected&(1<<s.State) != 0 {
 				found(&s)
 			}
 		}

@@ -31,13 +31,18 @@ func (s State) PeerEnded() bool {
 	return s == CloseWait || s == LastAck || s == Closing || s == TimeWait
 }
 
-// A Socket is what the kernel says about a TCP socket. IPv4-mapped addresses
-// are IPv4.
+// A Pair is the two ends of a connection. IPv4-mapped addresses are IPv4.
+type Pair struct{ Local, Remote netip.AddrPort }
+
+// Reversed returns the same connection as its other end sees it.
+func (p Pair) Reversed() Pair { return Pair{p.Remote, p.Local} }
+
+// A Socket is what the kernel says about a TCP socket.
 type Socket struct {
-	Cookie        uint64 // SO_COOKIE
-	State         State  // Closed when it has ended
-	Local, Remote netip.AddrPort
-	Unread        uint32 // bytes that have come and wait, a FIN is one of them
+	Cookie uint64 // SO_COOKIE
+	State  State  // Closed when it has ended
+	Pair
+	Unread uint32 // bytes that have come and wait, a FIN is one of them
 
 	// The rest is there if Counted: of a socket that waits out its time
 	// (TimeWait) the kernel keeps nothing.

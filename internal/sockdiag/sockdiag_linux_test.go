@@ -300,7 +300,7 @@ func TestFind(t *testing.T) {
 			}
 			defer s.Close()
 			client := Pair{addressOf(c.LocalAddr()), at}
-			server := Pair{at, client.Local}
+			server := client.Reversed()
 			pairs := []Pair{{}, {at, at}} // of the second there is only who listens
 			for port := range uint16(3 * manyAtOnce) {
 				pairs = append(pairs, Pair{at, netip.AddrPortFrom(at.Addr(), port)})
@@ -308,7 +308,7 @@ func TestFind(t *testing.T) {
 			pairs = append(pairs, client, server, server)
 			found := make(map[Pair]int)
 			err = Find(pairs, func(s *Socket) {
-				found[Pair{s.Local, s.Remote}]++
+				found[s.Pair]++
 				if s.State != Established || !s.Counted {
 					t.Errorf("%+v", *s)
 				}
