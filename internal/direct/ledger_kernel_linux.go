@@ -72,8 +72,8 @@ func (l *ledger) refresh() error {
 	return nil
 }
 
-// startLook begins a look, for what is returned: the ends of those that are open, and
-// the other ends of those that are not settled.
+// startLook begins a look for what it returns: the ends of those that are open,
+// and the other ends of those that are not settled.
 func (l *ledger) startLook() (look uint64, pairs []sockdiag.Pair) {
 	l.lock()
 	defer l.mu.Unlock()

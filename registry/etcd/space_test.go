@@ -28,7 +28,8 @@ func bigPod(i int) *corev1.Pod {
 }
 
 // fill writes large Pods until there is no space for another. It returns
-// how many there are.
+// how many there are: more than there is space for, if they come faster than
+// etcd looks.
 func fill(t *testing.T, c *Client) int {
 	t.Helper()
 	for i := range 100 {
@@ -70,7 +71,7 @@ func TestNoSpace(t *testing.T) {
 	// There is room again, once what was deleted is forgotten. An alarm that comes
 	// of what is not forgotten yet ends by itself, as long as no more than three
 	// quarters of the space are in use.
-	for i := range n / 2 {
+	for i := range testQuota / 2 >> 20 {
 		writeAgain(t, c, put(bigPod(i), Any))
 	}
 	commit(t, c, remove(bigPod(1), Any), remove(bigPod(2), Any), remove(bigPod(3), Any), remove(bigPod(4), Any))
@@ -112,7 +113,7 @@ func TestNoSpaceBefore(t *testing.T) {
 	s := startServerIn(t, dir, t.Output(), fmt.Sprint(quotaEnv, "=", testQuota))
 	n := fill(t, s.client())
 	s.stop()
-	s = startServerIn(t, dir, t.Output(), fmt.Sprint(quotaEnv, "=", 2*testQuota))
+	s = startServerIn(t, dir, t.Output(), fmt.Sprint(quotaEnv, "=", 4*testQuota))
 	c := s.client()
 	writeAgain(t, c, put(service("small"), Any))
 	if _, err := c.Get(t.Context(), registry.KeyOf(bigPod(n-1))); err != nil {
