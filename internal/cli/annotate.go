@@ -11,7 +11,7 @@ import (
 
 func newAnnotateCommand(g *globals) *cobra.Command {
 	m := &metadataCommand{
-		globals: g, word: "annotation", field: "annotations",
+		globals: g, word: "annotation",
 		of: registry.Object.GetAnnotations, set: registry.Object.SetAnnotations,
 		parse: parseAnnotationChanges,
 		refuse: func(set []string) error {

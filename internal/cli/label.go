@@ -13,7 +13,7 @@ import (
 
 func newLabelCommand(g *globals) *cobra.Command {
 	m := &metadataCommand{
-		globals: g, word: "label", field: "labels",
+		globals: g, word: "label",
 		of: registry.Object.GetLabels, set: registry.Object.SetLabels,
 		parse: parseLabelChanges,
 		refuse: func(set []string) error {

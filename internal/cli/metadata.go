@@ -27,9 +27,8 @@ type metadataCommand struct {
 	list            bool
 	resourceVersion string
 
-	name  string // "label"
-	word  string // "label" or "annotation"
-	field string // of the metadata: "labels" or "annotations"
+	name string // of the command: "label" or "annotate"
+	word string // for what it sets: "label" or "annotation"
 
 	// of returns the pairs of an object, and set replaces them.
 	of  func(registry.Object) map[string]string
@@ -56,6 +55,9 @@ func (c changes) put(key, value string, set bool) bool {
 	return !given || (other != nil) == set
 }
 
+// field returns the name of the pairs in the metadata.
+func (m *metadataCommand) field() string { return m.word + "s" }
+
 // command makes cmd the command that m is of.
 func (m *metadataCommand) command(cmd *cobra.Command) *cobra.Command {
 	m.name = cmd.Name()
@@ -66,7 +68,7 @@ func (m *metadataCommand) command(cmd *cobra.Command) *cobra.Command {
 	m.dryRun.addFlag(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&m.overwrite, "overwrite", false, "also where there is another value")
-	f.BoolVar(&m.list, "list", false, "print the "+m.field+" of the objects")
+	f.BoolVar(&m.list, "list", false, "print the "+m.field()+" of the objects")
 	f.StringVar(&m.resourceVersion, "resource-version", "", "only if this is the resourceVersion of the object")
 	cmd.ValidArgsFunction = m.completeObjects
 	return cmd
@@ -168,7 +170,7 @@ func (m *metadataCommand) change(ctx context.Context, c *client.Client, obj regi
 // send sends changes as a patch. What is set this way stays when a manifest is
 // applied that does not say it: the manager is not that of apply.
 func (m *metadataCommand) send(ctx context.Context, c *client.Client, key registry.Key, wanted changes) (registry.Object, error) {
-	metadata := map[string]any{m.field: wanted}
+	metadata := map[string]any{m.field(): wanted}
 	if m.resourceVersion != "" {
 		metadata["resourceVersion"] = m.resourceVersion
 	}
@@ -215,7 +217,7 @@ func (m *metadataCommand) show(obj registry.Object, one bool) error {
 	var text strings.Builder
 	indent := ""
 	if !one {
-		fmt.Fprintf(&text, "Listing %s for %s.%s/%s:\n", m.field, key.Kind.Kind, key.Kind.Group, key.Name)
+		fmt.Fprintf(&text, "Listing %s for %s.%s/%s:\n", m.field(), key.Kind.Kind, key.Kind.Group, key.Name)
 		indent = " "
 	}
 	pairs := m.of(obj)

@@ -48,26 +48,12 @@ func holdsMain(args []string) {
 
 // ends serves TCP, and tells of each connection that has ended: io.EOF in order.
 func ends(t testing.TB) (address string, ended <-chan error) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	end, done := make(chan error, 1), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, err = c.Read(make([]byte, 1))
-			end <- err
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return l.Addr().String(), end
+	end := make(chan error, 1)
+	return serve(t, "127.0.0.1:0", func(c net.Conn) {
+		_, err := c.Read(make([]byte, 1))
+		end <- err
+		c.Close()
+	}), end
 }
 
 // TestClose checks that the end of a connection reaches the backend when the

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"usher/internal/netenv"
 )
 
 // What a filter sees (struct seccomp_data). Of the arguments it can load 32
@@ -161,7 +163,7 @@ func install(program []bpf.Instruction) (listener int, err error) {
 		filter[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
 	}
 	// Root may go without, and programs that change their uid then work.
-	if !capable(unix.CAP_SYS_ADMIN) {
+	if !netenv.Capable(unix.CAP_SYS_ADMIN) {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return -1, fmt.Errorf("give up new privileges: %w", err)
 		}
@@ -179,14 +181,4 @@ func install(program []bpf.Instruction) (listener int, err error) {
 		return -1, fmt.Errorf("load the filter: %w: needs Linux 5.19", errno)
 	}
 	return -1, fmt.Errorf("load the filter: %w", errno)
-}
-
-// capable reports whether this process has a capability.
-func capable(capability int) bool {
-	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(header, &data[0]); err != nil {
-		return false
-	}
-	return data[capability/32].Effective&(1<<(capability%32)) != 0
 }

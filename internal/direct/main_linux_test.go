@@ -287,9 +287,8 @@ func until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// backend serves TCP on an address of loopback: it says its name and echoes
-// what comes.
-func backend(t testing.TB, name, address string) string {
+// serve serves TCP on an address of loopback, one connection after the other.
+func serve(t testing.TB, address string, each func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", address)
 	if err != nil {
@@ -303,15 +302,22 @@ func backend(t testing.TB, name, address string) string {
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				fmt.Fprintln(c, name)
-				_, _ = c.Read(make([]byte, 1)) // until the client ends
-			}()
+			each(c)
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-done })
 	return l.Addr().String()
+}
+
+// backend serves TCP: it says its name, and waits until the client ends.
+func backend(t testing.TB, name, address string) string {
+	return serve(t, address, func(c net.Conn) {
+		go func() {
+			defer c.Close()
+			fmt.Fprintln(c, name)
+			_, _ = c.Read(make([]byte, 1))
+		}()
+	})
 }
 
 // dead returns an address of loopback that refuses.

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"usher/internal/netenv"
 )
 
 // withoutPrivileges returns what a user has to know of a program that gains
@@ -16,7 +18,7 @@ import (
 // from it (PR_SET_NO_NEW_PRIVS), and what it says then itself is about file
 // systems, if anything. Of programs that others start nobody is told.
 func withoutPrivileges(path string) string {
-	if capable(unix.CAP_SYS_ADMIN) {
+	if netenv.Capable(unix.CAP_SYS_ADMIN) {
 		return ""
 	}
 	info, err := os.Stat(path)

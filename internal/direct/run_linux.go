@@ -23,7 +23,7 @@ import (
 // Probe returns why Run cannot work here, or nil. The error is ErrNested if
 // that is because it runs already.
 func Probe() error {
-	if v, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && strings.TrimSpace(string(v)) > "1" && !capable(unix.CAP_SYS_PTRACE) {
+	if v, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil && strings.TrimSpace(string(v)) > "1" && !netenv.Capable(unix.CAP_SYS_PTRACE) {
 		return fmt.Errorf("look into programs: kernel.yama.ptrace_scope=%s keeps ordinary users from it", strings.TrimSpace(string(v)))
 	}
 	result := make(chan error)
@@ -117,12 +117,7 @@ type startResult struct {
 
 func (f *family) run() (code int, err error) {
 	f.started, f.ended, f.gone = make(chan startResult, 1), make(chan int, 1), make(chan struct{})
-	signals := make(chan os.Signal, 16) // room for what comes before the child is there
-	for _, s := range netenv.Forwarded {
-		if !signal.Ignored(s) { // as nohup does; the program inherits it
-			signal.Notify(signals, s)
-		}
-	}
+	signals := netenv.NotifyForwarded()
 	defer signal.Stop(signals)
 	go f.lead()
 	start := <-f.started
@@ -201,10 +196,6 @@ func (f *family) reap(program int) {
 		if err != nil || pid != program {
 			continue
 		}
-		if status.Signaled() {
-			f.ended <- netenv.ExitSignal + int(status.Signal())
-		} else {
-			f.ended <- status.ExitStatus()
-		}
+		f.ended <- netenv.ExitStatus(syscall.WaitStatus(status))
 	}
 }

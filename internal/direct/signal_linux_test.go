@@ -162,27 +162,12 @@ func stormDatagram(to netip.AddrPort) (interrupts int, err error) {
 
 // counter serves TCP: it says a byte to each connection, and counts them.
 func counter(t *testing.T) (address string, count *atomic.Int64) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	count = new(atomic.Int64)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			count.Add(1)
-			_, _ = c.Write([]byte("a"))
-			c.Close()
-		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return l.Addr().String(), count
+	return serve(t, "127.0.0.1:0", func(c net.Conn) {
+		count.Add(1)
+		_, _ = c.Write([]byte("a"))
+		c.Close()
+	}), count
 }
 
 // TestSignalStorm lets signals come all the time to a thread that connects, or

@@ -38,19 +38,29 @@ func (r *receiver) duplicateSocket(n *notification) reply {
 	if n.Number == unix.SYS_FCNTL {
 		least, closeOnExec = int(int32(n.Args[2])), n.Args[1] == unix.F_DUPFD_CLOEXEC
 	}
-	fd, rep, ok := r.duplicate(n)
+	fd, rep, ok := r.duplicateDatagrams(n)
 	if !ok {
 		return rep
 	}
 	defer unix.Close(fd)
-	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
-		return proceed
-	}
 	number, rep := r.place(n, fd, least, closeOnExec)
 	if number >= 0 {
 		r.copied(n, fd, number)
 	}
 	return rep
+}
+
+// duplicateDatagrams is duplicate for a socket of datagrams: a call about another
+// one is carried out as it is.
+func (r *receiver) duplicateDatagrams(n *notification) (fd int, rep reply, ok bool) {
+	if fd, rep, ok = r.duplicate(n); !ok {
+		return -1, rep, false
+	}
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
+		unix.Close(fd)
+		return -1, proceed, false
+	}
+	return fd, rep, true
 }
 
 // copied notes that the caller has a copy of a socket, of which fd is another.
@@ -69,14 +79,11 @@ func (r *receiver) copied(n *notification, fd, number int) {
 // those, and name no addresses then. Another one could name a ClusterIP in
 // sendmsg(2), which would take the default route.
 func (r *receiver) moveSocket(n *notification) reply {
-	fd, rep, ok := r.duplicate(n)
+	fd, rep, ok := r.duplicateDatagrams(n)
 	if !ok {
 		return rep
 	}
 	defer unix.Close(fd)
-	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_DGRAM {
-		return proceed
-	}
 	if domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || domain == unix.AF_UNIX {
 		return proceed
 	}

@@ -48,7 +48,7 @@ func (p *plan) execChild(env []string) (code int, err error) {
 
 	runtime.LockOSThread() // Pdeathsig is about the thread that started the child
 	defer runtime.UnlockOSThread()
-	signals := notifyForwarded()
+	signals := NotifyForwarded()
 	err = cmd.Start()
 	unix.Close(fds[1])
 	if err != nil {
@@ -72,20 +72,11 @@ func (p *plan) execChild(env []string) (code int, err error) {
 	return exitCodeOf(cmd), nil
 }
 
-// exitCodeOf returns the exit code of a command that has ended, as shells have it.
-func exitCodeOf(cmd *exec.Cmd) int {
-	status := cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if status.Signaled() {
-		return ExitSignal + int(status.Signal())
-	}
-	return status.ExitStatus()
-}
-
-// notifyForwarded returns the signals to be passed on to a program that is about
-// to be started.
-func notifyForwarded() chan os.Signal {
+// NotifyForwarded returns the signals to be passed on to a program that is about
+// to be started (see Forward). The caller must call signal.Stop.
+func NotifyForwarded() chan os.Signal {
 	signals := make(chan os.Signal, 16) // room for what comes before the program is there
-	for _, s := range Forwarded {
+	for _, s := range forwarded {
 		if !signal.Ignored(s) { // as nohup does; the program inherits it
 			signal.Notify(signals, s)
 		}
@@ -196,8 +187,8 @@ func (p *plan) dieWithParent() error {
 	return nil
 }
 
-// Forwarded are the signals that are passed on to the program.
-var Forwarded = []os.Signal{
+// forwarded are the signals that are passed on to the program.
+var forwarded = []os.Signal{
 	unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2,
 }
 

@@ -11,13 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Exec runs a program where the names resolve. With CAP_SYS_ADMIN the program
-// takes the place of this process and Exec does not return: exit code, signals
-// and terminal are the program's own. Otherwise the program is a child, in a
-// user namespace in which its uid and gid are the same as outside; Exec passes
-// signals on, waits, and returns the exit code of the child, or 128 plus the
-// signal that ended it. Programs that change their uid, as sudo, do not work
-// in there.
+// Exec runs a program where the names resolve. With CAP_SYS_ADMIN, and without
+// Options.Private, the program takes the place of this process and Exec does not
+// return: exit code, signals and terminal are the program's own. Otherwise the
+// program is a child; Exec passes signals on, waits, and returns the exit code of
+// the child, or 128 plus the signal that ended it. Without the privilege the child
+// is in a user namespace in which its uid and gid are the same as outside, and
+// programs that change their uid, as sudo, do not work in there.
 //
 // Exec needs the process for itself: the caller should be about to exit, and
 // not act on signals. SIGHUP and SIGINT stay ignored where they are; of other
@@ -62,10 +62,10 @@ func (p *plan) exec(env []string) error {
 	return fmt.Errorf("exec %s: %w", p.Program, syscall.Exec(p.Program, p.Args, env))
 }
 
-// capable reports whether this process has all of some capabilities. With
+// Capable reports whether this process has all of some capabilities. With
 // CAP_SYS_ADMIN it may make a mount namespace and a network namespace, and with
 // CAP_NET_ADMIN change the latter.
-func capable(capabilities ...int) bool {
+func Capable(capabilities ...int) bool {
 	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(header, &data[0]); err != nil {

@@ -12,7 +12,7 @@ const (
 	exitError         = 1
 	exitNotExecutable = 126
 	exitNotFound      = 127
-	ExitSignal        = 128 // plus the signal that ended the program
+	exitSignal        = 128 // plus the signal that ended the program
 )
 
 // ExitCode returns the exit code for an error on the way to a program.
@@ -26,6 +26,18 @@ func ExitCode(err error) int {
 		return exitNotExecutable
 	}
 	return exitError
+}
+
+// ExitStatus returns the exit code of a program that has ended, as shells have it.
+func ExitStatus(status syscall.WaitStatus) int {
+	if status.Signaled() {
+		return exitSignal + int(status.Signal())
+	}
+	return status.ExitStatus()
+}
+
+func exitCodeOf(cmd *exec.Cmd) int {
+	return ExitStatus(cmd.ProcessState.Sys().(syscall.WaitStatus))
 }
 
 // A setUpError is about the namespace and not about the program.

@@ -1,11 +1,12 @@
 // Package netenv runs a program in an environment in which the names of
-// Services resolve: the first form of `usher exec`.
+// Services resolve: the modes host and private of `usher exec`.
 //
 // The program gets a mount namespace in which resolv.conf names usher's DNS
 // with the search path of a Kubernetes namespace, nsswitch.conf sends host
-// names there, and nscd is out of the way. No file of the host is changed, and
-// the network namespace stays the caller's: the ClusterIPs have to be visible
-// in it already. ServiceEnv has the variables that Kubernetes sets.
+// names there, and nscd is out of the way. No file of the host is changed. The
+// network namespace stays the caller's, where the ClusterIPs have to be visible
+// already, or is one of the program's own (Options.Private), whose sockets the
+// daemon borrows. ServiceEnv has the variables that Kubernetes sets.
 //
 // The program's resolv.conf stays when the host's changes where that is a link
 // into /run, as with systemd-resolved. Where it is a file in /etc, one that is

@@ -36,10 +36,11 @@ type file struct {
 
 // newPlan reads the files of the host that the program gets others for.
 func newPlan(o Options, program string) (*plan, error) {
-	p := &plan{Program: program, Args: o.Args, Private: o.Private, Privileged: capable(unix.CAP_SYS_ADMIN)}
+	needs := []int{unix.CAP_SYS_ADMIN}
 	if o.Private != nil {
-		p.Privileged = capable(unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN)
+		needs = append(needs, unix.CAP_NET_ADMIN)
 	}
+	p := &plan{Program: program, Args: o.Args, Private: o.Private, Privileged: Capable(needs...)}
 	// Either may be a link, as resolv.conf is where systemd-resolved runs.
 	// mount(2) follows it, so that programs see the same by every name.
 	const resolv, nsswitch = "/etc/resolv.conf", "/etc/nsswitch.conf"

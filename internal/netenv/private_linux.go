@@ -61,7 +61,7 @@ func (p *plan) start(started func()) (code int, err error) {
 		Path: p.Program, Args: p.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pgid: p.Group, Pdeathsig: syscall.SIGKILL},
 	}
-	signals := notifyForwarded()
+	signals := NotifyForwarded()
 	if err := cmd.Start(); err != nil {
 		return exitError, fmt.Errorf("exec %s: %w", p.Program, errors.Unwrap(err))
 	}

@@ -13,7 +13,7 @@ import (
 // It makes them for a process that ends at once.
 func Probe() error {
 	attr := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // with a mount(2), which AppArmor may refuse
-	if !capable(unix.CAP_SYS_ADMIN) {
+	if !Capable(unix.CAP_SYS_ADMIN) {
 		attr.Cloneflags = unix.CLONE_NEWUSER
 		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}
 		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getgid(), HostID: os.Getgid(), Size: 1}}
