@@ -10,6 +10,6 @@
 // A process that ended is started again if its Workload says so: in the same Pod,
 // after a pause that grows.
 //
-// It does not keep processes apart: they share the network, the files and the
-// user of the agent.
+// It does not keep processes apart: they share the files and the user of the
+// agent, and its network unless each has one of its own (Agent.Network).
 package agent

@@ -87,8 +87,8 @@ func (l *eventLog) note(n note) {
 	}
 }
 
-// run writes Events until over is closed, and then those that are left, until
-// ctx is done or one cannot be written.
+// run writes Events until over is closed, and then those that are left and no
+// warnings, until ctx is done or one cannot be written.
 func (l *eventLog) run(ctx context.Context, over <-chan struct{}) {
 	for {
 		select {

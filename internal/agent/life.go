@@ -37,7 +37,7 @@ func (r *replica) start(ctx context.Context) (err error) {
 
 // launch starts a process at the address of its Pod.
 func (r *replica) launch(ctx context.Context) (err error) {
-	if r.check, err = newProbe(r.pod, r.network); err != nil {
+	if r.check, err = newProbe(r.pod, r.workload.Ports, r.network); err != nil {
 		return err
 	}
 	if r.prober, err = newProber(r.pod, r.check, r.runProbe); err != nil {

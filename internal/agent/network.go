@@ -68,7 +68,7 @@ func (r *replica) listens() {
 	if r.prober != nil {
 		_, _ = r.check.relearn(0)
 	}
-	r.ports = r.pod.Spec.Containers[0].Ports
+	r.ports = append([]corev1.ContainerPort{}, r.workload.Ports...) // none is known, too
 	if found := r.check.found.Load(); found != nil {
 		r.ports = *found
 	}

@@ -39,14 +39,14 @@ func (p *probe) before(ctx context.Context) []netip.AddrPort {
 	defer cancel()
 	var taken []netip.AddrPort
 	for _, target := range p.targets {
-		conn, err := p.dial(ctx, "tcp", target.String())
+		conn, err := p.dial(ctx, "tcp", p.real(target).String())
 		if err != nil {
 			continue
 		}
 		conn.Close()
 		c := p.claim(target)
 		c.taken = true
-		if s, err := p.sockets(target); err == nil {
+		if s, err := p.sockets(p.real(target)); err == nil {
 			c.others = s.inodes
 		}
 		taken = append(taken, target)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 )
 
@@ -65,11 +67,7 @@ func TestListensAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	mapped, err := net.Listen("tcp", "[::ffff:"+addr+"]:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mapped.Close()
+	mapped := listenMapped(t, addr)
 	c, err := net.ListenPacket("udp4", addr+":0")
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +84,29 @@ func TestListensAt(t *testing.T) {
 	}
 	defer elsewhere.Close()
 	port := func(a net.Addr) uint16 { return netip.MustParseAddrPort(a.String()).Port() }
-	wantTCP := []uint16{port(l.Addr()), port(mapped.Addr())}
+	wantTCP := []uint16{port(l.Addr()), mapped}
 	slices.Sort(wantTCP)
 	tcp, udp, err := listensAt(netip.MustParseAddr(addr))
 	if err != nil || !slices.Equal(tcp, wantTCP) || !slices.Equal(udp, []uint16{port(c.LocalAddr())}) {
 		t.Errorf("got TCP %v and UDP %v, %v; want %v and %v", tcp, udp, err, wantTCP, port(c.LocalAddr()))
 	}
+}
+
+// listenMapped listens at an address of IPv4 with a socket of IPv6.
+func listenMapped(t *testing.T, addr string) (port uint16) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	at := &unix.SockaddrInet6{Addr: netip.MustParseAddr("::ffff:" + addr).As16()}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_V6ONLY, 0), unix.Bind(fd, at), unix.Listen(fd, 1)); err != nil {
+		t.Fatal(err)
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(sa.(*unix.SockaddrInet6).Port)
 }

@@ -42,14 +42,14 @@ type probe struct {
 	foreign atomic.Pointer[foreignError] // who answered the last check instead; nil if nobody did
 }
 
-// newProbe returns the probe of the process of pod.
-func newProbe(pod *corev1.Pod, network Network) (*probe, error) {
+// newProbe returns the probe of a process of pod, which is to listen at ports. In
+// a Network, without any, they are learned.
+func newProbe(pod *corev1.Pod, ports []corev1.ContainerPort, network Network) (*probe, error) {
 	addr, err := netip.ParseAddr(pod.Status.PodIP)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of pod %s: %w", pod.Name, err)
 	}
 	p := &probe{dial: new(net.Dialer).DialContext, sockets: whoListens, network: network, address: addr}
-	ports := pod.Spec.Containers[0].Ports
 	if len(ports) == 0 && network != nil {
 		p.learn = func() ([]corev1.ContainerPort, error) { return learned(network, addr) }
 	}

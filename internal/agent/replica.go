@@ -43,7 +43,7 @@ type replica struct {
 	status  corev1.PodStatus       // what the Pod's status is to be
 	renewed <-chan struct{}        // closed when the Pod needs another lease
 	network Network                // nil: that of the agent
-	ports   []corev1.ContainerPort // that were learned; nil: none were
+	ports   []corev1.ContainerPort // where the process listens in its Network; nil: not known
 	check   *probe
 	prober  *prober // nil when the Pod has no readinessProbe
 	events  *eventLog
