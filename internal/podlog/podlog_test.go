@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -163,6 +165,46 @@ func TestFollow(t *testing.T) {
 			t.Errorf("%v: %d bytes, want %d", err, out.Len(), len(want.String())+8)
 		}
 	})
+}
+
+// TestCopyRotated reads a log again and again while its files take the places of
+// each other: nothing in the middle may be missing.
+func TestCopyRotated(t *testing.T) {
+	dir := t.TempDir()
+	w := newWriter(t, dir)
+	s := w.Stream("stdout")
+	fmt.Fprintln(s, 0)
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for i := 1; ctx.Err() == nil; i++ {
+			w.mu.Lock()
+			w.rotate()
+			w.mu.Unlock()
+			fmt.Fprintln(s, i)
+		}
+	})
+	defer writing.Wait()
+	defer stop()
+	read := 0
+	for range 5000 {
+		var out bytes.Buffer
+		err := Copy(ctx, &out, dir, pod, corev1.PodLogOptions{}, stays)
+		if err != nil && !errors.Is(err, ErrNotKept) {
+			t.Fatal(err)
+		}
+		numbers := strings.Fields(out.String())
+		read += len(numbers)
+		for i := 1; i < len(numbers); i++ {
+			before, _ := strconv.Atoi(numbers[i-1])
+			if n, _ := strconv.Atoi(numbers[i]); n != before+1 {
+				t.Fatalf("%d comes after %d", n, before)
+			}
+		}
+	}
+	if read == 0 {
+		t.Error("nothing was read")
+	}
 }
 
 // TestFollowReplaced checks that a log goes on whose file is not there for a

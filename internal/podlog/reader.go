@@ -38,21 +38,15 @@ func Copy(ctx context.Context, w io.Writer, dir string, pod types.NamespacedName
 		return err
 	}
 	c := newCopier(w, o)
-	r := &reader{name: now}
+	file, old, err := openBoth(now, full)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotKept
+	}
+	if err != nil {
+		return err
+	}
+	r := &reader{now, file}
 	defer r.close()
-	if err := r.open(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	old := r.file
-	if err := r.open(now); err != nil {
-		if old != nil {
-			old.Close()
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return ErrNotKept
-		}
-		return err
-	}
 	if old != nil {
 		err := c.lines(old)
 		old.Close()
@@ -75,17 +69,38 @@ type reader struct {
 	file *os.File
 }
 
-func (r *reader) close() {
-	if r.file != nil {
-		r.file.Close()
+func (r *reader) close() { r.file.Close() }
+
+// openBoth opens the file that is written now and, if there is one, that before
+// it. It looks again when another one has taken the place of the former meanwhile,
+// or is about to.
+func openBoth(now, full string) (file, old *os.File, err error) {
+	for range 100 {
+		if file, err = open(now); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		if old, err = open(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			file.Close()
+			return nil, nil, err
+		}
+		if gone, err := replaced(file, now); err == nil && !gone {
+			return file, old, nil
+		}
+		file.Close()
+		old.Close()
+		err = fs.ErrNotExist
 	}
+	return nil, nil, err
 }
 
 // open opens a file of this user's. It goes through no link.
-func (r *reader) open(name string) error {
+func open(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -93,10 +108,9 @@ func (r *reader) open(name string) error {
 	}
 	if err != nil {
 		f.Close()
-		return err
+		return nil, err
 	}
-	r.file = f
-	return nil
+	return f, nil
 }
 
 // follow copies what is written from now on.
@@ -111,7 +125,7 @@ func (r *reader) follow(ctx context.Context, c *copier, gone func() bool) error 
 		case <-ticker.C:
 		}
 		// Looked at first: what is written until a file is full is read below.
-		replaced, err := r.replaced()
+		replaced, err := replaced(r.file, r.name)
 		before := c.records
 		if err := c.lines(r.file); err != nil {
 			return err
@@ -127,9 +141,9 @@ func (r *reader) follow(ctx context.Context, c *copier, gone func() bool) error 
 		case err != nil:
 			return err
 		case replaced:
-			old := r.file
-			if err := r.open(r.name); err == nil {
-				old.Close()
+			if next, err := open(r.name); err == nil {
+				r.file.Close()
+				r.file = next
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -140,12 +154,12 @@ func (r *reader) follow(ctx context.Context, c *copier, gone func() bool) error 
 }
 
 // replaced reports whether another file has taken the place of the one read.
-func (r *reader) replaced() (bool, error) {
-	there, err := os.Lstat(r.name)
+func replaced(f *os.File, name string) (bool, error) {
+	there, err := os.Lstat(name)
 	if err != nil {
 		return false, err
 	}
-	have, err := r.file.Stat()
+	have, err := f.Stat()
 	return err == nil && !os.SameFile(there, have), err
 }
 
