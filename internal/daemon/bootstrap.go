@@ -217,8 +217,8 @@ func (d *daemon) kubernetesSlice() *discoveryv1.EndpointSlice {
 // controlAddr returns where the control port can be reached on this machine.
 func (d *daemon) controlAddr() (netip.AddrPort, bool) {
 	for _, address := range d.api.Addresses() {
-		scheme, rest, _ := strings.Cut(address, "://") // a socket has no //
-		if addr, err := netip.ParseAddrPort(rest); err == nil && scheme != "" {
+		_, rest, _ := strings.Cut(address, "://") // a socket has no //
+		if addr, err := netip.ParseAddrPort(rest); err == nil {
 			if addr.Addr().IsUnspecified() {
 				addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), addr.Port())
 			}

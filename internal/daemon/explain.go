@@ -15,7 +15,7 @@ func (d *daemon) explainer() *answers.Parts {
 		Failed: d.reports.failure, Next: d.proxy.Next,
 		Listen: func(key registry.FrontendKey) []netip.AddrPort {
 			var list []netip.AddrPort
-			for _, l := range d.listen(key) {
+			for _, l := range d.listenHere(key) {
 				list = append(list, l.AddrPort)
 			}
 			return list

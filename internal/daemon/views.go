@@ -84,9 +84,15 @@ func (d *daemon) allViews() []*vip.View {
 	return append(slices.Clip(d.views), d.pool)
 }
 
-// listen returns where the proxy listens for a Frontend: an address in each
-// View that has one for it, or one of this machine itself.
+// listen returns where the proxy listens for a Frontend: here, and in the
+// networks of programs.
 func (d *daemon) listen(key registry.FrontendKey) []proxy.ListenAddr {
+	return append(d.listenHere(key), d.private.listen(key)...)
+}
+
+// listenHere returns where the proxy listens for a Frontend in this network: an
+// address in each View that has one for it, or one of this machine itself.
+func (d *daemon) listenHere(key registry.FrontendKey) []proxy.ListenAddr {
 	var list []proxy.ListenAddr
 	for _, v := range d.allViews() {
 		if addr, _, ok := v.Listen(key.AddrPort()); ok {
@@ -96,7 +102,7 @@ func (d *daemon) listen(key registry.FrontendKey) []proxy.ListenAddr {
 	if len(list) == 0 && d.local.Load().Has(key.Address) {
 		list = append(list, proxy.ListenAddr{AddrPort: key.AddrPort()})
 	}
-	return append(list, d.private.listen(key)...)
+	return list
 }
 
 // isVIP reports whether an address is of a View, and not the machine's own.
@@ -111,7 +117,7 @@ func (d *daemon) isVIP(addr netip.Addr) bool {
 // own address.
 func (d *daemon) localAddresses(key registry.FrontendKey) []netip.AddrPort {
 	var list []netip.AddrPort
-	for _, l := range d.listen(key) {
+	for _, l := range d.listenHere(key) {
 		if l.AddrPort != key.AddrPort() {
 			list = append(list, l.AddrPort)
 		}
