@@ -157,7 +157,8 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 	}
 	switch {
 	case closed != nil:
-		end := p.begin(Sync{Full: true, Triggers: s.Triggers, Headless: s.Headless})
+		s.Full = true
+		end := p.begin(s)
 		p.reconcileAll(snapshot, closed)
 		end()
 	case len(dirty)+s.Services+s.EndpointSlices > 0:
@@ -173,10 +174,12 @@ func (p *Proxy) follow(ctx context.Context, w *registry.Watch) error {
 // (context.DeadlineExceeded) or Refresh is called (context.Canceled).
 func (p *Proxy) next(ctx context.Context, w *registry.Watch) ([]registry.Commit, error) {
 	wait, cancel := context.WithCancel(ctx)
-	if due, ok := p.nextRetry(); ok {
-		wait, cancel = context.WithDeadline(ctx, due)
-	}
 	defer cancel()
+	if due, ok := p.nextRetry(); ok {
+		var stop context.CancelFunc
+		wait, stop = context.WithDeadline(wait, due)
+		defer stop()
+	}
 	p.mu.Lock()
 	p.interrupt = cancel
 	if len(p.refreshes) > 0 {

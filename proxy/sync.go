@@ -14,7 +14,7 @@ type Sync struct {
 	Full bool // all was looked at, not only what had changed
 	Took time.Duration
 
-	Services, EndpointSlices int // changes of these that it was about; 0 if Full
+	Services, EndpointSlices int // changes of these that led to it
 
 	// Triggers are the times of what had led to those changes of EndpointSlices
 	// that say so, and happened since the Proxy was made.
