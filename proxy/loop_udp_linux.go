@@ -86,7 +86,7 @@ func (l *loop) addFront(fr *front) {
 func (fr *front) update(f *registry.Frontend) error {
 	fr.loop.do(func() {
 		for address, list := range fr.byBackend {
-			if serves(f, address) {
+			if f.Serving(address) != nil {
 				continue
 			}
 			for list.first != nil {

@@ -107,7 +107,7 @@ func (t *tally) addTo(s *Stats, of map[netip.AddrPort]*BackendStats) {
 	for address, c := range t.backends {
 		s.addRest(c)
 		if of[address] == nil {
-			of[address] = &BackendStats{Address: address, Gone: !serves(s.Frontend, address)}
+			of[address] = &BackendStats{Address: address, Gone: s.Frontend.Serving(address) == nil}
 		}
 		of[address].add(c)
 	}

@@ -2,11 +2,8 @@ package proxy
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
-
-	"usher/registry"
 )
 
 // A tally is what one part of an engine, such as a loop, counts for a Frontend
@@ -48,13 +45,6 @@ func newTallies(f *frontend, parts int) []tally {
 	return list
 }
 
-// serves reports whether f has a Backend at an address, if only for what it has
-// already.
-func serves(f *registry.Frontend, address netip.AddrPort) bool {
-	is := func(b registry.Backend) bool { return b.Address == address }
-	return slices.ContainsFunc(f.Backends, is) || slices.ContainsFunc(f.Draining, is)
-}
-
 // of returns the counters of a Backend. Only who owns the tally calls it.
 func (t *tally) of(address netip.AddrPort) *counters {
 	if c := t.backends[address]; c != nil {
@@ -70,7 +60,7 @@ func (t *tally) ofLocked(address netip.AddrPort) *counters {
 	if c := t.backends[address]; c != nil {
 		return c
 	}
-	if !serves(t.frontend.now.Load(), address) { // it has gone since it was picked
+	if t.frontend.now.Load().Serving(address) == nil { // it has gone since it was picked
 		return t.goneLocked()
 	}
 	if t.backends == nil {
@@ -104,7 +94,7 @@ func (t *tally) stale() bool {
 	defer t.mu.Unlock()
 	now := t.frontend.now.Load()
 	for address, c := range t.backends {
-		if c.left.Load() == serves(now, address) {
+		if c.left.Load() == (now.Serving(address) != nil) {
 			return true
 		}
 	}
@@ -118,7 +108,7 @@ func (t *tally) tidy() {
 	defer t.mu.Unlock()
 	now := t.frontend.now.Load()
 	for address, c := range t.backends {
-		c.left.Store(!serves(now, address))
+		c.left.Store(now.Serving(address) == nil)
 		t.dropLocked(address, c)
 	}
 }

@@ -60,7 +60,7 @@ func (l *udpListener) update(f *registry.Frontend) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, fl := range l.flows {
-		if !serves(f, fl.held.backend().Address) {
+		if f.Serving(fl.held.backend().Address) == nil {
 			l.end(fl)
 		}
 	}

@@ -70,9 +70,19 @@ func (f *Frontend) Equal(g *Frontend) bool {
 		slices.Equal(f.Backends, g.Backends) && slices.Equal(f.Draining, g.Draining) && slices.Equal(f.Unused, g.Unused)
 }
 
+// Serving returns the Backend at an address, if only for what it has already; nil
+// if there is none.
+func (f *Frontend) Serving(at netip.AddrPort) *Backend {
+	for _, list := range [...][]Backend{f.Backends, f.Draining} {
+		if i := slices.IndexFunc(list, func(b Backend) bool { return b.Address == at }); i >= 0 {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
 // Keeps reports whether a connection to the Backend at an address may stay: its
 // endpoint is there, used or not, or the Service does not care.
 func (f *Frontend) Keeps(at netip.AddrPort) bool {
-	is := func(b Backend) bool { return b.Address == at }
-	return f.Removed == "" || slices.ContainsFunc(f.Backends, is) || slices.ContainsFunc(f.Draining, is) || slices.Contains(f.Unused, at)
+	return f.Removed == "" || f.Serving(at) != nil || slices.Contains(f.Unused, at)
 }

@@ -169,7 +169,7 @@ func execHost(c *client.Client, status *api.Status, namespace string, args, env 
 	}
 	c.Close()
 	return netenv.Exec(netenv.Options{
-		Args: args, Env: env, Nameserver: nameserver, Search: netenv.SearchPath(namespace, status.ClusterDomain),
+		Args: args, Env: env, Nameserver: nameserver, Search: registry.SearchPath(namespace, status.ClusterDomain),
 	})
 }
 
@@ -186,7 +186,7 @@ func (g *globals) execPrivate(c *client.Client, status *api.Status, namespace st
 	view := api.PrivateView{PID: os.Getpid(), Command: strings.Join(args, " "), CIDRs: ranges}
 	return netenv.Exec(netenv.Options{
 		Args: args, Env: env,
-		Nameserver: registry.NewIPRange(ranges[0]).At(registry.DNSOffset), Search: netenv.SearchPath(namespace, status.ClusterDomain),
+		Nameserver: registry.NewIPRange(ranges[0]).At(registry.DNSOffset), Search: registry.SearchPath(namespace, status.ClusterDomain),
 		Private: &netenv.Private{
 			Socket: strings.TrimPrefix(g.address(), "unix:"), Target: view.Target(), CIDRs: ranges,
 		},

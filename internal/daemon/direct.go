@@ -148,13 +148,20 @@ func (s *directStream) Close() {
 	r.forget()
 }
 
-// forget drops what was counted at Frontends that are no more. The caller must
-// hold mu.
+// forget drops what was counted at Frontends and Backends that are no more: a
+// Backend goes with its last connection. The caller must hold mu.
 func (r *directReports) forget() {
 	snapshot := r.store.Snapshot()
 	for key, f := range r.frontends {
-		if now := snapshot.Frontend(key); now == nil || now.Service != f.service {
+		now := snapshot.Frontend(key)
+		if now == nil || now.Service != f.service {
 			delete(r.frontends, key)
+			continue
+		}
+		for backend := range f.backends {
+			if now.Serving(backend) == nil && r.loads[place{key, backend}] == 0 {
+				delete(f.backends, backend)
+			}
 		}
 	}
 }
@@ -171,13 +178,20 @@ func (s *directStream) Apply(report api.ConnectionReport) error {
 		return fmt.Errorf("report %d came after %d", report.Sequence, s.session.last)
 	case max(len(report.Open), len(report.Closed), len(report.Counts), len(report.ByLoad)) > api.MaxReported:
 		return fmt.Errorf("a report has more than %d entries", api.MaxReported)
-	case len(s.open)+len(report.Open) > maxOpen+len(report.Closed):
-		return fmt.Errorf("more than %d connections are open", maxOpen)
 	}
-	snapshot := r.store.Snapshot()
 	for _, id := range report.Closed {
 		s.forget(id)
 	}
+	more := 0
+	for _, c := range report.Open {
+		if _, known := s.open[c.ID]; !known {
+			more++
+		}
+	}
+	if len(s.open)+more > maxOpen {
+		return fmt.Errorf("more than %d connections are open", maxOpen)
+	}
+	snapshot := r.store.Snapshot()
 	for _, c := range report.Open {
 		if known, ok := connectionOf(snapshot, c.Connection); ok {
 			s.remember(c.ID, known)
@@ -208,10 +222,8 @@ func connectionOf(snapshot *registry.Snapshot, c api.Connection) (directConnecti
 	}
 	d.Path = pathDirect
 	if f := snapshot.Frontend(d.key); f != nil {
-		for _, b := range slices.Concat(f.Backends, f.Draining) {
-			if b.Address == d.backend {
-				d.Pod, d.Node = b.Pod, b.Node
-			}
+		if b := f.Serving(d.backend); b != nil {
+			d.Pod, d.Node = b.Pod, b.Node
 		}
 	}
 	return d, true
@@ -239,7 +251,7 @@ func (r *directReports) count(snapshot *registry.Snapshot, n *api.ReportedCounts
 	if n.Backend != "" {
 		backend, err := netip.ParseAddrPort(n.Backend)
 		if counts = f.backends[backend]; counts == nil {
-			if err != nil || !serves(now, backend) {
+			if err != nil || now.Serving(backend) == nil {
 				return
 			}
 			counts = new(proxy.Counts)
@@ -251,13 +263,6 @@ func (r *directReports) count(snapshot *registry.Snapshot, n *api.ReportedCounts
 	*counts = counts.Plus(proxy.Counts{
 		Connections: n.Connections, BytesUp: n.BytesUp, BytesDown: n.BytesDown, DialErrors: n.DialErrors, Retries: n.Retries, Resets: n.Resets,
 	})
-}
-
-// serves reports whether f has a Backend at an address, if only for what it has
-// already.
-func serves(f *registry.Frontend, address netip.AddrPort) bool {
-	at := func(b registry.Backend) bool { return b.Address == address }
-	return slices.ContainsFunc(f.Backends, at) || slices.ContainsFunc(f.Draining, at)
 }
 
 // refresh waits until all reporters have said how things are now, those apart
@@ -310,8 +315,7 @@ func (r *directReports) connections(want func(namespace, service string) bool) [
 	return list
 }
 
-// addTo adds what went straight to Backends to what the proxy has counted. A
-// Backend that has left goes from here with its last connection.
+// addTo adds what went straight to Backends to what the proxy has counted.
 func (r *directReports) addTo(stats []proxy.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -326,12 +330,7 @@ func (r *directReports) addTo(stats []proxy.Stats) {
 		s.Counts = s.Counts.Plus(f.counts)
 		s.Unserved += f.unserved
 		for backend, counts := range f.backends {
-			open := active[place{s.Frontend.FrontendKey, backend}]
-			if open == 0 && !serves(s.Frontend, backend) {
-				delete(f.backends, backend)
-				continue
-			}
-			sum := counts.Plus(proxy.Counts{Active: open})
+			sum := counts.Plus(proxy.Counts{Active: active[place{s.Frontend.FrontendKey, backend}]})
 			if at := slices.IndexFunc(s.Backends, func(b proxy.BackendStats) bool { return b.Address == backend }); at >= 0 {
 				s.Backends[at].Counts = s.Backends[at].Counts.Plus(sum)
 			} else {

@@ -199,6 +199,44 @@ func TestDirectSessions(t *testing.T) {
 	}
 }
 
+// TestDirectBound checks that a reporter has only so many connections open here,
+// whatever it says has been closed, and may say how those are that it has.
+func TestDirectBound(t *testing.T) {
+	r := newDirectReports(storeOf(t, "10.1.0.1"))
+	s := begin(t, r, "a", nil)
+	full := func(first uint64) (report api.ConnectionReport) {
+		for i := range uint64(api.MaxReported) {
+			report.Open = append(report.Open, openTo(first+i, "10.1.0.1:8080"))
+			report.Closed = append(report.Closed, 1<<40+i) // of which nobody knows
+		}
+		return report
+	}
+	for first := uint64(0); first+api.MaxReported <= maxOpen; first += api.MaxReported {
+		s.say(full(first))
+	}
+	s.say(full(0)) // as they are now
+	report := full(maxOpen)
+	report.Sequence = s.last + 1
+	if err := s.stream.Apply(report); err == nil {
+		t.Errorf("more than %d connections are open", maxOpen)
+	}
+}
+
+// TestDirectForgets checks that a Backend which has left is not remembered for
+// ever where nobody asks for counters.
+func TestDirectForgets(t *testing.T) {
+	r := newDirectReports(storeOf(t, "10.1.0.1"))
+	s := begin(t, r, "a", nil)
+	s.say(api.ConnectionReport{Counts: []api.ReportedCounts{countsAt("", 1, 1), countsAt("10.1.0.1:8080", 1, 1)}})
+	replace(t, r.store, 2, "10.1.0.2")
+	s.stream.Close()
+	for key, f := range r.frontends {
+		if len(f.backends) > 0 {
+			t.Errorf("%s remembers %d Backends", key, len(f.backends))
+		}
+	}
+}
+
 // TestDirectRefresh checks that who asks waits for those who report, and for one
 // that does not answer only so long.
 func TestDirectRefresh(t *testing.T) {

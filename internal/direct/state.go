@@ -200,8 +200,7 @@ func (s *state) serve(f *registry.Frontend) {
 		if proxied {
 			return slices.Contains(s.proxyOf(f.FrontendKey), b)
 		}
-		at := func(other registry.Backend) bool { return other.Address == b }
-		return slices.ContainsFunc(f.Backends, at) || slices.ContainsFunc(f.Draining, at)
+		return f.Serving(b) != nil
 	})
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"usher/registry"
 )
 
 // A Pod that wants www.example.com asks for
@@ -80,7 +82,7 @@ func (r *responder) searchedFor(name string, from netip.Addr) (string, bool) {
 // searchDomains returns the search list after its first domain, and the root,
 // for the name as it was typed.
 func (r *responder) searchDomains() []string {
-	domains := []string{"svc." + r.zone.domain, r.zone.domain}
+	domains := registry.SearchPath("", r.zone.domain)[1:]
 	if r.search != nil {
 		for _, d := range r.search() {
 			domains = append(domains, dns.Fqdn(d))

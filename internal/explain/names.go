@@ -10,13 +10,8 @@ import (
 
 	"usher/internal/api"
 	"usher/internal/dns"
-	"usher/internal/netenv"
 	"usher/registry"
 )
-
-// ndots is how many dots a name has that is tried as it is first, as in the
-// resolv.conf of a Pod.
-const ndots = 5
 
 // candidates returns what a resolver asks for, in turn, when a program wants a
 // name.
@@ -25,10 +20,10 @@ func (e *explainer) candidates(name string) []string {
 		return []string{name}
 	}
 	var list []string
-	for _, domain := range append(netenv.SearchPath(e.Question.Namespace, e.Domain), e.Search()...) {
+	for _, domain := range append(registry.SearchPath(e.Question.Namespace, e.Domain), e.Search()...) {
 		list = append(list, name+"."+strings.TrimSuffix(domain, ".")+".")
 	}
-	if strings.Count(name, ".") >= ndots {
+	if strings.Count(name, ".") >= registry.Ndots {
 		return append([]string{name + "."}, list...)
 	}
 	return append(list, name+".")

@@ -19,6 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"usher/registry"
 )
 
 // Roles of this test binary. A host has files of its own in a mount namespace
@@ -60,7 +62,7 @@ func usher(args string) int {
 	if os.Getenv(roleNohup) != "" {
 		signal.Ignore(unix.SIGHUP)
 	}
-	o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: SearchPath("finance", "cluster.local")}
+	o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: registry.SearchPath("finance", "cluster.local")}
 	if err := json.Unmarshal([]byte(args), &o.Args); err != nil {
 		panic(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"usher/registry"
 )
 
 // Limits of a search path: those of Kubernetes (core validation, KEP-2595),
@@ -19,16 +21,12 @@ const (
 // answers, and its options are not meant for this one (Kubernetes does the
 // same for dnsPolicy ClusterFirst).
 func (o Options) resolvConf(host []byte) []byte {
-	ndots := o.Ndots
-	if ndots == 0 {
-		ndots = 5
-	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "nameserver %s\n", o.Nameserver)
 	if search := searchPath(o.Search, hostSearch(host)); len(search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
-	fmt.Fprintf(&b, "options ndots:%d\n", ndots)
+	fmt.Fprintf(&b, "options ndots:%d\n", registry.Ndots)
 	return b.Bytes()
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"usher/registry"
 )
 
 func TestResolvConf(t *testing.T) {
@@ -17,25 +19,23 @@ func TestResolvConf(t *testing.T) {
 	const search = "search finance.svc.cluster.local svc.cluster.local cluster.local"
 	tests := []struct {
 		name, host string
-		ndots      int
 		want       string
 	}{
-		{"empty", "", 0, "nameserver 10.96.0.10\n" + search + "\noptions ndots:5\n"},
-		{"host's nameservers and options are left out", "nameserver 127.0.0.53\nnameserver ::1\noptions edns0 trust-ad\n", 0,
+		{"empty", "", "nameserver 10.96.0.10\n" + search + "\noptions ndots:5\n"},
+		{"host's nameservers and options are left out", "nameserver 127.0.0.53\nnameserver ::1\noptions edns0 trust-ad\n",
 			"nameserver 10.96.0.10\n" + search + "\noptions ndots:5\n"},
-		{"host's search path follows", "search corp.example lan\n", 0,
+		{"host's search path follows", "search corp.example lan\n",
 			"nameserver 10.96.0.10\n" + search + " corp.example lan\noptions ndots:5\n"},
-		{"domain", "domain corp.example\n", 0, "nameserver 10.96.0.10\n" + search + " corp.example\noptions ndots:5\n"},
-		{"the last one counts", "domain a\nsearch b c\ndomain d e\n", 0, "nameserver 10.96.0.10\n" + search + " d\noptions ndots:5\n"},
-		{"root, dots and repetitions", "search . lan. lan cluster.local", 0, "nameserver 10.96.0.10\n" + search + " lan\noptions ndots:5\n"},
-		{"comments", "# search a\n; search b\nsearchx c\nsearch", 0, "nameserver 10.96.0.10\n" + search + "\noptions ndots:5\n"},
-		{"ndots", "", 2, "nameserver 10.96.0.10\n" + search + "\noptions ndots:2\n"},
-		{"32 domains", "search " + strings.Join(many, " "), 0,
+		{"domain", "domain corp.example\n", "nameserver 10.96.0.10\n" + search + " corp.example\noptions ndots:5\n"},
+		{"the last one counts", "domain a\nsearch b c\ndomain d e\n", "nameserver 10.96.0.10\n" + search + " d\noptions ndots:5\n"},
+		{"root, dots and repetitions", "search . lan. lan cluster.local", "nameserver 10.96.0.10\n" + search + " lan\noptions ndots:5\n"},
+		{"comments", "# search a\n; search b\nsearchx c\nsearch", "nameserver 10.96.0.10\n" + search + "\noptions ndots:5\n"},
+		{"32 domains", "search " + strings.Join(many, " "),
 			"nameserver 10.96.0.10\n" + search + " " + strings.Join(many[:29], " ") + "\noptions ndots:5\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: SearchPath("finance", "cluster.local"), Ndots: tt.ndots}
+			o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: registry.SearchPath("finance", "cluster.local")}
 			if diff := cmp.Diff(tt.want, string(o.resolvConf([]byte(tt.host)))); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -87,7 +87,7 @@ func FuzzResolvConf(f *testing.F) {
 	f.Add([]byte("search corp.example lan\nnameserver 10.0.0.1\noptions rotate\n"))
 	f.Add([]byte("domain\x00 a\r\nsearch \xff\v. ..\n"))
 	f.Fuzz(func(t *testing.T, host []byte) {
-		o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: SearchPath("finance", "cluster.local")}
+		o := Options{Nameserver: netip.MustParseAddr("10.96.0.10"), Search: registry.SearchPath("finance", "cluster.local")}
 		lines := strings.Split(string(o.resolvConf(host)), "\n")
 		if len(lines) != 4 || lines[0] != "nameserver 10.96.0.10" || lines[2] != "options ndots:5" || lines[3] != "" {
 			t.Fatalf("lines %q", lines)

@@ -39,16 +39,12 @@ type Options struct {
 	// one: musl asks all of them and takes the first answer.
 	Nameserver netip.Addr
 
-	// Search is the search path, see SearchPath. That of the host follows.
+	// Search is the search path, see registry.SearchPath. That of the host follows.
 	Search []string
 
 	// Private, if not nil, gives the program a network namespace of its own, in
 	// which there are the Services and nothing else.
 	Private *Private
-
-	// Ndots is the number of dots from which on a name is tried as it is
-	// before the search path. If zero, 5, as in Kubernetes.
-	Ndots int
 }
 
 // Private says who listens in a network namespace, and where.
@@ -56,11 +52,6 @@ type Private struct {
 	Socket string         // the path of the daemon's unix socket
 	Target string         // of the request that offers it the sockets, see api.PrivateView; netns is set
 	CIDRs  []netip.Prefix // ranges of ClusterIPs
-}
-
-// SearchPath returns the search path of the programs of a namespace.
-func SearchPath(namespace, clusterDomain string) []string {
-	return []string{namespace + ".svc." + clusterDomain, "svc." + clusterDomain, clusterDomain}
 }
 
 func (o Options) environ() []string {

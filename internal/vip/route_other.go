@@ -9,12 +9,6 @@ import (
 	"net/netip"
 )
 
-// A FixedRoute needs Linux. Its errors wrap errors.ErrUnsupported.
-type FixedRoute struct {
-	Prefix    netip.Prefix
-	Blackhole bool
-}
-
 var errRoute = fmt.Errorf("make a route for ClusterIPs: only Linux can: %w", errors.ErrUnsupported)
 
 func (r FixedRoute) String() string        { return r.Prefix.String() }

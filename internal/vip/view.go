@@ -1,6 +1,7 @@
 // Package vip makes the virtual IPs of Services reachable. A View is a place
-// where they are visible: the host's loopback range, which needs nothing, or
-// a route that makes the range of ClusterIPs local to a network namespace.
+// where they are visible: the host's loopback range, which needs nothing, a route
+// that makes the range of ClusterIPs local to a network namespace, or the private
+// namespace of one program.
 //
 // It says where to listen and does not listen itself, and it knows neither
 // Services nor the registry. It is the only package that speaks netlink.
