@@ -5,9 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	corev1 "k8s.io/api/core/v1"
@@ -39,26 +36,4 @@ func cmdClusterIP(ts *testscript.TestScript, neg bool, args []string) {
 	svc, err := c.Get(context.Background(), registry.Key{Kind: registry.Services, Name: args[1], Namespace: args[2]})
 	ts.Check(err)
 	ts.Setenv(args[0], svc.(*corev1.Service).Spec.ClusterIP)
-}
-
-// cmdKillProcess kills a process of this script that has the name of a Pod in
-// its environment: killprocess NAME.
-func cmdKillProcess(ts *testscript.TestScript, neg bool, args []string) {
-	all, err := filepath.Glob("/proc/[0-9]*/environ")
-	ts.Check(err)
-	killed := false
-	for _, file := range all {
-		data, _ := os.ReadFile(file) // it may be another user's, or gone
-		environ := "\x00" + string(data)
-		if strings.Contains(environ, "\x00POD_NAME="+args[0]+"\x00") &&
-			strings.Contains(environ, "\x00USHER_DATADIR="+ts.Getenv("USHER_DATADIR")+"\x00") {
-			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-			ts.Check(err)
-			ts.Check(syscall.Kill(pid, syscall.SIGKILL))
-			killed = true
-		}
-	}
-	if !killed {
-		ts.Fatalf("no process of %s", args[0])
-	}
 }

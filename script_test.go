@@ -63,7 +63,7 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		case "tcp":
 			out = ask(args[2])
 		case "http":
-			out = sendHTTP(ts, args[2:])
+			out, err = sendHTTP(ts, args[2:])
 		default:
 			err = ts.Exec(args[2], args[3:]...)
 			out = ts.ReadFile("stdout") + ts.ReadFile("stderr")
@@ -97,11 +97,26 @@ func testServer() {
 	}
 }
 
-// cmdKillPod kills the process of a Pod: killpod NAME.
+// cmdKillPod kills the processes of this script that have the name of a Pod in
+// their environment: killpod NAME.
 func cmdKillPod(ts *testscript.TestScript, neg bool, args []string) {
-	pid, err := strconv.Atoi(ts.ReadFile(args[0] + ".pid"))
+	all, err := filepath.Glob("/proc/[0-9]*/environ")
 	ts.Check(err)
-	ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	killed := false
+	for _, file := range all {
+		data, _ := os.ReadFile(file) // it may be another user's, or gone
+		environ := "\x00" + string(data)
+		if strings.Contains(environ, "\x00POD_NAME="+args[0]+"\x00") &&
+			strings.Contains(environ, "\x00USHER_DATADIR="+ts.Getenv("USHER_DATADIR")+"\x00") {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			ts.Check(err)
+			ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+			killed = true
+		}
+	}
+	if !killed {
+		ts.Fatalf("no process of %s", args[0])
+	}
 }
 
 // cmdGone waits until the process of a Pod is no more: gone NAME.
@@ -179,10 +194,12 @@ func cmdHundred(ts *testscript.TestScript, neg bool, args []string) {
 // cmdHTTP sends a request and prints the code and the body: http METHOD URL
 // [HEADER:VALUE].
 func cmdHTTP(ts *testscript.TestScript, neg bool, args []string) {
-	fmt.Fprintln(ts.Stdout(), sendHTTP(ts, args))
+	out, err := sendHTTP(ts, args)
+	ts.Check(err)
+	fmt.Fprintln(ts.Stdout(), out)
 }
 
-func sendHTTP(ts *testscript.TestScript, args []string) string {
+func sendHTTP(ts *testscript.TestScript, args []string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, args[0], args[1], nil)
@@ -195,11 +212,12 @@ func sendHTTP(ts *testscript.TestScript, args []string) string {
 		}
 	}
 	resp, err := http.DefaultClient.Do(req)
-	ts.Check(err)
+	if err != nil {
+		return "", err
+	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	ts.Check(err)
-	return fmt.Sprintf("%d %s", resp.StatusCode, body)
+	return fmt.Sprintf("%d %s", resp.StatusCode, body), err
 }
 
 // cmdWatching waits until a client has a watch open: watching.

@@ -97,7 +97,7 @@ func (p *peer) start() error {
 	if p.child, err = p.launch(); err != nil {
 		return err
 	}
-	if err := p.awaitEcho(); err != nil {
+	if err := awaitEcho(p.address(portNamed("echo")), p.child); err != nil {
 		words := p.child.words()
 		p.stop()
 		return fmt.Errorf("start %s: %w\n%s", p.name, err, words)
@@ -117,14 +117,14 @@ func (p *peer) restart() error {
 	return p.start()
 }
 
-// awaitEcho waits until a byte comes back.
-func (p *peer) awaitEcho() error {
+// awaitEcho waits until a byte comes back, for as long as there is a child.
+func awaitEcho(addr netip.AddrPort, c *child) error {
 	var err error
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if p.child.ended() {
+		if c.ended() {
 			return errors.New("it has ended")
 		}
-		if err = askEcho(p.address(portNamed("echo"))); err == nil {
+		if err = askEcho(addr); err == nil {
 			return nil
 		}
 	}

@@ -9,17 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+	"usher/internal/vip"
 )
 
 // clusterIP is the address of the Service in service.yaml.
@@ -34,7 +31,8 @@ type world struct {
 	lines *bufio.Reader
 }
 
-// startWorld returns errAbsent where there is no iptables.
+// startWorld returns errAbsent where there is no iptables, or its rules cannot be
+// loaded.
 func startWorld() (*world, error) {
 	program, err := lookProgram("iptables-restore")
 	if err != nil {
@@ -55,9 +53,13 @@ func startWorld() (*world, error) {
 	if err := w.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("make another namespace: %w", err)
 	}
-	if line, err := w.lines.ReadString('\n'); line != "ready\n" {
+	line, err := w.lines.ReadString('\n')
+	if line != "ready\n" {
 		w.stop()
-		return nil, fmt.Errorf("make another namespace: %q, %w", line, errors.Join(err, errAbsent))
+		if why, absent := strings.CutPrefix(line, "absent: "); absent {
+			return nil, fmt.Errorf("the kernel's part is %w: %s", errAbsent, strings.TrimSpace(why))
+		}
+		return nil, fmt.Errorf("make another namespace: %q, %w", line, err)
 	}
 	return w, nil
 }
@@ -84,15 +86,19 @@ func (w *world) stop() {
 
 // serveWorld is the other side of it.
 func serveWorld(restore string) error {
-	if err := errors.Join(settle(), translateInKernel(restore)); err != nil {
+	if err := settle(); err != nil {
 		return err
+	}
+	if err := translateInKernel(restore); err != nil {
+		fmt.Println("absent:", strings.ReplaceAll(err.Error(), "\n", " "))
+		return nil
 	}
 	backends, err := startChild("world-backend", []string{"GOMAXPROCS=1"}, "/proc/self/exe", "backend")
 	if err != nil {
 		return err
 	}
 	defer backends.stop()
-	if err := awaitAnswer(netip.AddrPortFrom(clusterIP, portNamed("echo").frontend)); err != nil {
+	if err := awaitEcho(netip.AddrPortFrom(clusterIP, portNamed("echo").frontend), backends); err != nil {
 		return err
 	}
 	fmt.Println("ready")
@@ -135,32 +141,6 @@ func translateInKernel(restore string) error {
 	if err := os.WriteFile("/proc/sys/net/netfilter/nf_conntrack_tcp_timeout_time_wait", []byte("5"), 0); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: forget connections sooner:", err)
 	}
-	return addLocalRoute(netip.PrefixFrom(clusterIP, 16).Masked())
-}
-
-// addLocalRoute lets addresses be this namespace's own: the kernel looks for a
-// route before it translates.
-func addLocalRoute(to netip.Prefix) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	_, dst, err := net.ParseCIDR(to.String())
-	if err != nil {
-		return err
-	}
-	return netlink.RouteAdd(&netlink.Route{
-		LinkIndex: lo.Attrs().Index, Dst: dst, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST,
-	})
-}
-
-// awaitAnswer waits until a byte comes back.
-func awaitAnswer(addr netip.AddrPort) error {
-	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err = askEcho(addr); err == nil {
-			return nil
-		}
-	}
-	return err
+	// The kernel looks for a route before it translates.
+	return vip.FixedRoute{Prefix: netip.PrefixFrom(clusterIP, 16).Masked()}.Add()
 }

@@ -20,16 +20,19 @@ import (
 func inform(ctx context.Context, client kubernetes.Interface) error {
 	factory := informers.NewSharedInformerFactoryWithOptions(client, 0, informers.WithNamespace(metav1.NamespaceDefault))
 	w := &witness{known: make(map[string]metav1.Object)}
+	var told []cache.InformerSynced
 	for kind, informer := range map[string]cache.SharedIndexInformer{
 		"service":       factory.Core().V1().Services().Informer(),
 		"endpointslice": factory.Discovery().V1().EndpointSlices().Informer(),
 	} {
-		if _, err := informer.AddEventHandler(w.handler(kind)); err != nil {
+		registration, err := informer.AddEventHandler(w.handler(kind))
+		if err != nil {
 			return err
 		}
+		told = append(told, registration.HasSynced) // of the handlers: the stores come before them
 	}
 	factory.Start(ctx.Done())
-	factory.WaitForCacheSync(ctx.Done())
+	cache.WaitForCacheSync(ctx.Done(), told...)
 	fmt.Println("synced")
 	<-ctx.Done()
 	factory.Shutdown()

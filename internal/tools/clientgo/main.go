@@ -2,7 +2,7 @@
 // for the tests:
 //
 //	clientgo inform          says what a shared informer's handlers are told
-//	clientgo lead NAME       stands for election as leader until it is, or is refused
+//	clientgo lead NAME       stands for election as leader, again and again, and keeps the Lease
 //
 // It is configured by $KUBECONFIG, and ends on an interrupt.
 package main
