@@ -62,6 +62,7 @@ func TestServerLog(t *testing.T) {
 	log := newServerLog(zapcore.AddSync(&out), zap.WarnLevel)
 	log.Info("not this")
 	log.Warn("simple token is not cryptographically signed")
+	log.Warn("8e9e05c52164694d cannot campaign at term 1 since there are still pending configuration changes to apply")
 	log.With(zap.String("dir", "/x")).Warn("simple token is not cryptographically signed")
 	log.With(zap.String("dir", "/x")).Warn("slow", zap.Int("size", 3))
 	got, _ := relayed(out.String())
