@@ -52,6 +52,7 @@ func scripts(dir string) testscript.Params {
 			}
 			env.Setenv("PATH", env.Getenv("PATH")+string(filepath.ListSeparator)+bin)
 			env.Setenv("USHER_DATADIR", filepath.Join(env.WorkDir, "state"))
+			env.Setenv("USHER_SETUPDIR", filepath.Join(env.WorkDir, "setup"))
 			env.Setenv("USHER_API_SOCKET", filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("USHER_SERVER", "unix:"+filepath.Join(env.WorkDir, "api.sock"))
 			env.Setenv("USHER_NODENAME", "node-1")
@@ -166,7 +167,7 @@ func cmdServe(ts *testscript.TestScript, neg bool, args []string) {
 
 func environment(ts *testscript.TestScript) []string {
 	env := os.Environ()
-	for _, name := range []string{"USHER_DATADIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "USHER_PROXY_HEALTHZ", "HOME", "PATH", "TMPDIR"} {
+	for _, name := range []string{"USHER_DATADIR", "USHER_SETUPDIR", "USHER_API_SOCKET", "USHER_SERVER", "USHER_NODENAME", "USHER_VIEWS", "USHER_PROXY_HEALTHZ", "HOME", "PATH", "TMPDIR"} {
 		if v := ts.Getenv(name); v != "" {
 			env = append(env, name+"="+v)
 		}

@@ -14,7 +14,7 @@ import (
 )
 
 func newApplyCommand(g *globals) *cobra.Command {
-	w := &writeCommand{globals: g, verb: "applying", send: applyManifest, named: true}
+	w := &writeCommand{globals: g, verb: "applying", send: applyManifest, named: true, list: true}
 	return w.command(&cobra.Command{
 		Use: "apply -f FILE", Short: "Create or change objects to be as manifests say",
 		Long: `Create objects, or change them to be as their manifests say. What a manifest no

@@ -78,10 +78,13 @@ func (g *globals) warn(text string) {
 }
 
 // token returns what shows to server who this user is: the flag, USHER_TOKEN, or
-// what the daemon of this user keeps for its administrator.
+// by https what the daemon of this user keeps for its administrator.
 func (g *globals) token(server string) string {
 	if token := cmp.Or(g.tokenFlag, g.env.Getenv("USHER_TOKEN")); token != "" {
 		return token
+	}
+	if !strings.HasPrefix(server, "https:") {
+		return "" // whoever listens there could be anybody: by https, the authority of that daemon proves it
 	}
 	return strings.TrimSpace(string(g.ownFile(server, daemon.TokenFile(api.RoleAdmin))))
 }
@@ -108,8 +111,8 @@ func (g *globals) trust(c *client.Client, server string) error {
 }
 
 // ownFile reads a file out of the state directory of this user's daemon, for a
-// server on the control port of this machine alone: a token goes to no other
-// one. Without such a file, the server says what it wants.
+// server at a port of this machine, which may be that daemon. Without such a
+// file, the server says what it wants.
 func (g *globals) ownFile(server, name string) []byte {
 	if strings.HasPrefix(server, "unix:") || !isHere(server) {
 		return nil

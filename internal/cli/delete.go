@@ -126,7 +126,7 @@ func (d *deletion) say(key registry.Key) error {
 	}
 	text += d.dryRun.suffix()
 	if d.output == "name" {
-		text = typeName(key.Kind) + "/" + key.Name
+		text = objectName(key)
 	}
 	_, err := fmt.Fprintln(d.env.Stdout, text)
 	return err

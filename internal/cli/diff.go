@@ -49,7 +49,7 @@ code is 0 if there is no difference, 1 if there is one, and more after an error.
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := d.run(cmd.Context())
-			if err == nil || errors.As(err, new(exitCode)) || errors.As(err, new(usageError)) {
+			if _, differs := err.(exitCode); err == nil || differs || errors.As(err, new(usageError)) {
 				return err
 			}
 			report(g.env.Stderr, cmd, err)
@@ -90,7 +90,14 @@ func (d *difference) run(ctx context.Context) error {
 		all = append(all, v)
 	}
 	slices.SortFunc(all, func(a, b comparison) int { return cmp.Compare(a.name, b.name) })
-	return errors.Join(append(errs, d.show(ctx, all))...)
+	shown := d.show(ctx, all)
+	if len(errs) == 0 {
+		return shown
+	}
+	if _, differs := shown.(exitCode); !differs { // what differs is printed
+		errs = append(errs, shown)
+	}
+	return errors.Join(errs...)
 }
 
 // compare returns what an object is and what it would be.

@@ -32,7 +32,7 @@ func newDoctorCommand(g *globals) *cobra.Command {
 		Use:   "doctor",
 		Short: "Look for what keeps usher from working here, and say what to do about it",
 		Long: `Look for what keeps usher from working on this machine, with a daemon or without
-one, as root or not. Nothing is changed, and nothing sent to other machines. Each check
+one, as root or not. Nothing is changed, and nobody asked but the daemon. Each check
 is PASS, WARN for what is missed, or FAIL for what does not work, and says below what to
 do. The exit code is 1 if anything is FAIL.`,
 		Example: "  usher doctor\n  usher doctor -o json",
@@ -97,7 +97,7 @@ func (g *globals) examined(ctx context.Context, file string) *doctor.Machine {
 	m.Daemon, m.Ports, m.DaemonErr = g.examineDaemon(ctx)
 	if m.Daemon == nil {
 		m.Ports = defaultPorts(m.Config)
-		m.Exec = execWithoutDaemon(m.Translate)
+		m.Exec = execWithoutDaemon(m.Translate, m.Private)
 		return m
 	}
 	m.Exec.Mode, m.Exec.Why = g.chooseMode(m.Daemon.Status)
@@ -107,9 +107,9 @@ func (g *globals) examined(ctx context.Context, file string) *doctor.Machine {
 }
 
 // execWithoutDaemon says what exec will do when there is a daemon here.
-func execWithoutDaemon(translate error) doctor.Exec {
+func execWithoutDaemon(translate, private error) doctor.Exec {
 	if translate != nil {
-		return doctor.Exec{Mode: modePrivate, Why: cannotTranslate(translate), Works: netenv.Probe() == nil}
+		return doctor.Exec{Mode: modePrivate, Why: cannotTranslate(translate), Works: private == nil}
 	}
 	return doctor.Exec{Mode: modeDirect, Why: straight, Works: true}
 }
@@ -158,16 +158,10 @@ func servicePorts(ctx context.Context, c *client.Client, status *api.Status) ([]
 	if err != nil {
 		return nil, err
 	}
-	var views []*vip.View
-	for _, v := range status.Views {
-		if v.Name == viewPrivate {
-			continue // its ports are in nobody's way
-		}
-		view, err := vip.Described(ranges, v.CIDR, v.FirstPort)
-		if err != nil {
-			return nil, err
-		}
-		views = append(views, view)
+	// The ports in a network of its own are in nobody's way.
+	views, err := viewsOf(status, ranges, func(v api.ViewStatus) bool { return v.Name != viewPrivate })
+	if err != nil {
+		return nil, err
 	}
 	var ports []doctor.Port
 	for _, obj := range services.Items {

@@ -63,7 +63,8 @@ func TestDoctor(t *testing.T) {
 }
 
 func TestNeedRoot(t *testing.T) {
-	words := []string{"setup", "route", "--blackhole", "--server", "unix:/x"}
+	g := &globals{server: "unix:/x", env: Env{Getenv: func(string) string { return "" }}}
+	words := g.setupWords("c.yaml", []string{"route"}, true)
 	for _, err := range []error{needRoot(0, false, words), needRoot(1000, true, words)} {
 		if err != nil {
 			t.Error(err)
@@ -74,8 +75,8 @@ func TestNeedRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "usher setup changes the whole machine, which only root may\n" +
-		"  as root:             sudo " + self + " setup route --blackhole --server unix:/x\n" +
-		"  to see the commands: usher setup route --blackhole --server unix:/x --dry-run"
+		"  as root:             sudo " + self + " setup route --blackhole --config c.yaml --server unix:/x\n" +
+		"  to see the commands: usher setup route --blackhole --config c.yaml --server unix:/x --dry-run"
 	if err := needRoot(1000, false, words); err == nil || err.Error() != want {
 		t.Errorf("%v, want\n%s", err, want)
 	}

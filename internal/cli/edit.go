@@ -86,7 +86,7 @@ type editSession struct {
 
 	file    editFile
 	reasons []editReason // why the file is opened again
-	failed  bool         // an object could not be sent, and will not be by trying again
+	failed  bool         // an object could not be sent, and is not wrong either
 }
 
 // run opens the objects, and again while there is something wrong with them.
@@ -113,7 +113,7 @@ func (s *editSession) run(ctx context.Context) error {
 		case len(bytes.TrimSpace(withoutComments(edited))) == 0:
 			return s.cancel("Edit cancelled, saved file was empty.")
 		}
-		before, text, s.reasons = edited, withoutComments(edited), nil
+		before, text, s.reasons, s.failed = edited, withoutHead(edited), nil, false
 		if err := s.send(ctx, edited); err != nil {
 			return s.keep(err)
 		}

@@ -81,6 +81,15 @@ func headerOf(reasons []editReason) []byte {
 	return text.Bytes()
 }
 
+// withoutHead returns text without the header and the reasons on top of it. What
+// begins with "#" further below may be a part of a value.
+func withoutHead(text []byte) []byte {
+	for bytes.HasPrefix(text, []byte("#")) {
+		_, text, _ = bytes.Cut(text, []byte("\n"))
+	}
+	return text
+}
+
 // withoutComments returns text without the lines that begin with "#".
 func withoutComments(text []byte) []byte {
 	var out []byte

@@ -115,6 +115,26 @@ func TestEditAgain(t *testing.T) {
 	}
 }
 
+// What is opened again is what was written, and what was refused for another
+// reason is sent again with it.
+func TestEditAgainWhole(t *testing.T) {
+	f := newFake(t, finance)
+	program, seen := editor(t, `case $n in
+0) sed -i '/name: empty/i\    annotations:\n      script: |\n        # of a shell\n        echo' $1
+   sed -i '1,/name: payment-service/ s/port: 80$/port: 0/; /name: payment-service/,$ s/resourceVersion: .*/resourceVersion: "1"/; s/port: 53$/port: 54/' $1;;
+*) sed -i 's/port: 0$/port: 81/; /resourceVersion:/d' $1;; esac`)
+	t.Setenv("TMPDIR", t.TempDir())
+	got := usher(t, map[string]string{"USHER_SERVER": f.server, "EDITOR": program}, "", "edit", "-n", "finance", "svc")
+	want := result{0, "service/empty edited\nservice/payment-service edited\n", "error: services \"empty\" is invalid\n" +
+		"error: services \"payment-service\" could not be patched: Operation cannot be fulfilled on services \"payment-service\": it has been modified\n"}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(result{})); diff != "" {
+		t.Errorf("(-want +got):\n%s\nfirst\n%s", diff, seen("1.yaml"))
+	}
+	if script := f.Snapshot().Service("finance", "empty").Annotations["script"]; script != "# of a shell\necho\n" {
+		t.Errorf("the annotation is %q", script)
+	}
+}
+
 // An editor with quotes is a shell's matter, one with spaces has arguments.
 func TestEditorWords(t *testing.T) {
 	f := newFake(t, finance)

@@ -22,7 +22,8 @@ const (
 	exitNotFound = 4
 )
 
-// An exitCode ends the process without a word.
+// An exitCode ends the process without a word. It is not wrapped, nor joined
+// with errors that have something to say.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
@@ -36,11 +37,11 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 
 // report prints an error and returns the exit code it means.
 func report(w io.Writer, cmd *cobra.Command, err error) int {
-	var exit exitCode
+	exit, silent := err.(exitCode)
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &exit):
+	case silent:
 		return int(exit)
 	case errors.As(err, new(usageError)):
 		fmt.Fprintf(w, "error: %v\nSee '%s --help' for usage.\n", err, cmd.CommandPath())
@@ -85,7 +86,8 @@ func message(err error) string {
 	}
 	text := fmt.Sprintf("Error from server (%s): %s", cmp.Or(status.ErrStatus.Reason, "Unknown"), err)
 	if apierrors.IsUnauthorized(err) {
-		text += "\n  the daemon's token is in the file \"token\" of its data directory: put it into USHER_TOKEN"
+		text += "\n  the daemon's token is in the file \"token\" of its data directory: put it into USHER_TOKEN" +
+			"\n  by https, the token of your own daemon on this machine is found"
 	}
 	return text
 }

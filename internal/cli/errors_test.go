@@ -30,7 +30,7 @@ func TestReport(t *testing.T) {
 		want string
 	}{
 		"none":            {nil, 0, ""},
-		"of a program":    {fmt.Errorf("wrapped: %w", exitCode(7)), 7, ""},
+		"of a program":    {exitCode(7), 7, ""},
 		"usage":           {usagef("no such flag"), 2, "error: no such flag\nSee 'usher --help' for usage.\n"},
 		"plain":           {errors.New("it broke"), 1, "error: it broke\n"},
 		"not found":       {notFound, 4, "Error from server (NotFound): services \"a\" not found\n"},
@@ -47,7 +47,8 @@ func TestReport(t *testing.T) {
 		"invalid, nobody knows what": {&apierrors.StatusError{ErrStatus: metav1.Status{Reason: metav1.StatusReasonInvalid, Message: "a patch"}}, 1,
 			"The request is invalid: a patch\n"},
 		"unauthorized": {apierrors.NewUnauthorized("Unauthorized"), 1,
-			"Error from server (Unauthorized): Unauthorized\n  the daemon's token is in the file \"token\" of its data directory: put it into USHER_TOKEN\n"},
+			"Error from server (Unauthorized): Unauthorized\n  the daemon's token is in the file \"token\" of its data directory: put it into USHER_TOKEN\n" +
+				"  by https, the token of your own daemon on this machine is found\n"},
 		"no reason":   {&apierrors.StatusError{}, 1, "Error from server (Unknown): \n"},
 		"interrupted": {fmt.Errorf("ask unix:/s: %w", context.Canceled), 1, "error: interrupted\n"},
 	}

@@ -21,7 +21,6 @@ import (
 	"usher/internal/client"
 	"usher/internal/direct"
 	"usher/internal/netenv"
-	"usher/internal/vip"
 	"usher/registry"
 )
 
@@ -228,16 +227,10 @@ func (g *globals) translation(c *client.Client, status *api.Status, namespace st
 // proxyOf returns where the daemon's proxy listens for a Frontend in this
 // network namespace.
 func proxyOf(status *api.Status, ranges []netip.Prefix) (func(registry.FrontendKey) (netip.AddrPort, bool), error) {
-	var views []*vip.View
-	for _, v := range status.Views {
-		if v.NetNS != networkNamespace() {
-			continue
-		}
-		view, err := vip.Described(ranges, v.CIDR, v.FirstPort)
-		if err != nil {
-			return nil, err
-		}
-		views = append(views, view)
+	here := networkNamespace()
+	views, err := viewsOf(status, ranges, func(v api.ViewStatus) bool { return v.NetNS == here })
+	if err != nil {
+		return nil, err
 	}
 	return func(key registry.FrontendKey) (netip.AddrPort, bool) {
 		for _, v := range views {
@@ -254,7 +247,7 @@ func proxyOf(status *api.Status, ranges []netip.Prefix) (func(registry.FrontendK
 func visibleNameserver(status *api.Status) (netip.Addr, error) {
 	const otherwise = "\n  the addresses on loopback work in any case: usher get svc -A -o wide"
 	for _, v := range status.Views {
-		if v.Name != "anyip" {
+		if v.Name != viewAnyIP {
 			continue
 		}
 		if here := networkNamespace(); v.NetNS != here {

@@ -51,6 +51,9 @@ fields it has, from the OpenAPI document of the daemon.`,
 			if len(args) == 1 {
 				return fields.run(cmd.Context(), args[0], output)
 			}
+			if fields.recursive || fields.depth != 0 || fields.apiVersion != "" {
+				return usagef("--recursive, --max-depth and --api-version are for a type")
+			}
 			q := api.Question{About: args[0], Target: args[1], Namespace: g.requestNamespace()}
 			if len(args) == 3 {
 				q.Type = args[2]
@@ -60,6 +63,7 @@ fields it has, from the OpenAPI document of the daemon.`,
 		ValidArgsFunction: cobra.FixedCompletions(slices.Concat(questions, typeNames()), cobra.ShellCompDirectiveNoFileComp),
 	}
 	addOutputFlag(cmd, &output, "json", "yaml", plaintext)
+	cmd.Flag("output").Usage = "json or yaml; of a type: " + plaintext
 	fields.addFlags(cmd)
 	return cmd
 }

@@ -206,10 +206,7 @@ func (q *query) tables(ctx context.Context, c *client.Client, targets []target) 
 		if err := sortByPath(table.Rows, q.sortBy, rowObject); err != nil {
 			return err
 		}
-		view := q.view(t.kind)
-		if len(targets) > 1 || q.showKind {
-			view.typed = typeName(t.kind) + "/"
-		}
+		view := q.view(t.kind, len(targets) > 1)
 		rows := view.rows(table)
 		if printed {
 			rows = append([][]string{{}}, rows...) // an empty line
@@ -256,11 +253,15 @@ func (q *query) include() metav1.IncludeObjectPolicy {
 	return metav1.IncludeMetadata
 }
 
-func (q *query) view(k *registry.Kind) tableView {
-	return tableView{
+func (q *query) view(k *registry.Kind, several bool) tableView {
+	view := tableView{
 		wide: q.print.output == "wide", namespace: q.picking.everywhere && k.Namespaced,
 		columns: q.labelColumns, labels: q.showLabels, header: !q.print.noHeaders,
 	}
+	if q.showKind || several {
+		view.typed = typeName(k) + "/"
+	}
+	return view
 }
 
 func (q *query) sayNone(targets []target) {

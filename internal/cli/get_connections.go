@@ -34,8 +34,8 @@ func (q *query) connections(ctx context.Context, services []string) error {
 		return err
 	}
 	switch {
-	case len(q.picking.files.paths) > 0 || q.watch || q.showLabels:
-		return usagef("connections are no objects: -f, --watch and --show-labels do not go with them")
+	case len(q.picking.files.paths) > 0 || q.watch || q.showLabels || q.showKind || q.sortBy != "" || len(q.labelColumns) > 0 || q.print.template != "":
+		return usagef("connections are no objects: -f, --watch, --show-labels, -L, --show-kind, --sort-by and --template do not go with them")
 	case q.picking.selects():
 		return usagef("connections are no objects, and have no labels: name their services instead")
 	case slices.Contains(services, ""):

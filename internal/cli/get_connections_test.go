@@ -52,7 +52,7 @@ payment-service   TCP        10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2
 			"finance   payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established   direct\n" +
 			"other     empty?[2J         UDP   <none>          10.96.111.63:80   <none>          2d2h   0     0      Unanswered    proxy\n", ""}},
 		{"connections -n finance -o wide --no-headers", result{0, "payment-service   TCP   10.0.0.1:4711   10.96.37.195:80   10.1.0.5:8080   2d2h   12    3456   Established   direct   4711   curl   65µs   http   127.96.37.195:8080   p1    node-1\n", ""}},
-		{"connections -w", result{exitUsage, "", "connections are no objects: -f, --watch and --show-labels do not go with them"}},
+		{"connections -w", result{exitUsage, "", "connections are no objects: -f, --watch, --show-labels, -L, --show-kind, --sort-by and --template do not go with them"}},
 		{"connections -l a=b", result{exitUsage, "", "connections are no objects, and have no labels: name their services instead"}},
 		{"connections -o name", result{exitUsage, "", `unable to match a printer suitable for the output format "name"`}},
 	}

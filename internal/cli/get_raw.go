@@ -16,8 +16,11 @@ func (q *query) getRaw(ctx context.Context, args []string) error {
 	case q.print.output != "":
 		return usagef("--raw and --output are mutually exclusive")
 	}
-	if _, err := url.ParseRequestURI(q.raw); err != nil || q.raw[0] != '/' {
+	if _, err := url.ParseRequestURI(q.raw); err != nil {
 		return usagef("--raw must be a valid URL path: %v", err)
+	}
+	if q.raw[0] != '/' {
+		return usagef("--raw must be a URL path, not %q: --server names the daemon", q.raw)
 	}
 	c, err := q.client()
 	if err != nil {

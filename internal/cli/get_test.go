@@ -233,6 +233,8 @@ web    ClusterIP   10.96.1.1    <none>        80/TCP    0/0     2d2h
 	if code := stop(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
+	out, _ = f.start(t, "get", "svc", "web", "-w", "--show-kind", "--no-headers")
+	out.await(t, "service/web   ClusterIP   10.96.1.1   <none>   80/TCP   0/0   2d2h\n")
 }
 
 // What is at a path of the API is printed as it is.

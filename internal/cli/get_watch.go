@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,7 +37,7 @@ func (q *query) followTable(ctx context.Context, c *client.Client, key registry.
 		return err
 	}
 	p := &tablePrinter{w: q.env.Stdout}
-	view := q.view(key.Kind)
+	view := q.view(key.Kind, false)
 	show := func(t *metav1.Table) error {
 		if len(t.Rows) == 0 {
 			return nil
@@ -69,16 +68,8 @@ func (q *query) followObjects(ctx context.Context, c *client.Client, key registr
 		return err
 	}
 	defer s.Close()
-	first := true
-	return each(ctx, s, func(obj runtime.Object) error {
-		if q.print.output == "yaml" && !first {
-			if _, err := fmt.Fprintln(q.env.Stdout, "---"); err != nil {
-				return err
-			}
-		}
-		first = false
-		return q.printer(q.env.Stdout, []registry.Object{obj.(registry.Object)}, true)
-	})
+	show := q.print.oneByOne(q.env.Stdout, q.printer)
+	return each(ctx, s, func(obj runtime.Object) error { return show(obj.(registry.Object)) })
 }
 
 // each calls f with the object of each event until ctx is done.

@@ -51,7 +51,6 @@ it is the log of one of its Pods.`,
 		Example: `  usher logs payment-0 -n finance
   usher logs -f svc/payment-service --tail 20
   usher logs -l app=payment --prefix`,
-		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return l.run(cmd.Context(), args) },
 	}
 	f := cmd.Flags()
@@ -73,6 +72,8 @@ func (l *logsCommand) run(ctx context.Context, args []string) error {
 	switch {
 	case len(args) == 0 && l.selector == "":
 		return usagef("expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command")
+	case len(args) > 1:
+		return usagef("want one Pod or TYPE/NAME, got %q", args)
 	case len(args) == 1 && l.selector != "":
 		return usagef("only a selector (-l) or a POD name is allowed")
 	}

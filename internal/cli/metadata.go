@@ -86,7 +86,7 @@ func (m *metadataCommand) run(ctx context.Context, args []string) error {
 	defer c.Close()
 	c.DryRun = m.dryRun == dryRunServer
 	objects, one, err := m.picking.objects(ctx, m.globals, c, resources, m.name+"ing")
-	if m.resourceVersion != "" && !one {
+	if err == nil && m.resourceVersion != "" && !one {
 		return usagef("--resource-version may only be used with a single resource")
 	}
 	errs := []error{err}

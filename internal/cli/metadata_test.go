@@ -77,6 +77,10 @@ func TestLabelFiles(t *testing.T) {
 	if diff := cmp.Diff(result{0, "service/a labeled\nservice/b labeled\n", ""}, got, cmp.AllowUnexported(result{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	got = f.usher(t, "", "label", "-f", "/nonexistent", "x=y", "--resource-version=1")
+	if got.code != exitError || !strings.Contains(got.stderr, "/nonexistent") {
+		t.Errorf("no file: %+v", got)
+	}
 	if svc := f.Snapshot().Service("default", "b"); svc == nil || svc.Labels["x"] != "y" {
 		t.Errorf("no label: %v", svc)
 	}

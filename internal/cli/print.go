@@ -57,6 +57,20 @@ func (p *printFlags) addFlags(cmd *cobra.Command, more ...string) {
 // It may be called again, with what came after.
 type objectPrinter func(w io.Writer, objects []registry.Object, one bool) error
 
+// oneByOne returns what prints objects as they come, each by itself.
+func (p *printFlags) oneByOne(w io.Writer, print objectPrinter) func(registry.Object) error {
+	first := true
+	return func(obj registry.Object) error {
+		if p.output == "yaml" && !first {
+			if _, err := fmt.Fprintln(w, "---"); err != nil {
+				return err
+			}
+		}
+		first = false
+		return print(w, []registry.Object{obj}, true)
+	}
+}
+
 // printer returns what prints objects in the format that was asked for, or nil
 // if that is the one of the command itself.
 func (p *printFlags) printer() (objectPrinter, error) {

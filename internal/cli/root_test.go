@@ -73,7 +73,11 @@ func TestUsageErrors(t *testing.T) {
 		{"get --raw /api svc", "arguments may not be passed when --raw is specified"},
 		{"get --raw /api -l a=b", "--raw may not be specified with other flags"},
 		{"get --raw /api -o yaml", "--raw and --output are mutually exclusive"},
-		{"get --raw api", "--raw must be a valid URL path"},
+		{"get --raw api", "--raw must be a valid URL path: parse"},
+		{"get --raw http://x/", `--raw must be a URL path, not "http://x/"`},
+		{"get connections --sort-by=.x", "--sort-by and --template do not go with them"},
+		{"logs a b", `want one Pod or TYPE/NAME, got ["a" "b"]`},
+		{"explain tcp a:80 --recursive", "--recursive, --max-depth and --api-version are for a type"},
 		{"apply", "must specify -f"},
 		{"apply f.yaml", "takes no arguments"},
 		{"apply -f - -o wide", "allowed formats are: go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,yaml"},
@@ -210,9 +214,10 @@ func TestToken(t *testing.T) {
 	tests := []struct {
 		server, variable, want string
 	}{
-		{"http://127.0.0.1:7080", "", "secret"},
 		{"https://localhost:7080", "", "secret"},
-		{"http://[::1]:7080", "", "secret"},
+		{"https://127.0.0.1:7080", "", "secret"},
+		{"https://[::1]:7080", "", "secret"},
+		{"http://127.0.0.1:7080", "", ""},
 		{"http://192.0.2.1:7080", "", ""},
 		{"https://usher.example.org", "", ""},
 		{"https://localhost.example.org", "", ""},

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"os"
@@ -23,14 +22,19 @@ import (
 	"usher/registry"
 )
 
+// runFlags say how run runs a command.
+type runFlags struct {
+	labels    string
+	ports     []string
+	replicas  int
+	readiness readinessFlags
+	links     bool
+	network   string
+	restart   string
+}
+
 func newRunCommand(g *globals) *cobra.Command {
-	var labels string
-	var ports []string
-	var replicas int
-	var readiness readinessFlags
-	var links bool
-	network := netAuto
-	var restart string
+	var flags runFlags
 	cmd := &cobra.Command{
 		Use:   "run NAME [flags] -- COMMAND [ARG...]",
 		Short: "Run local processes as Pods",
@@ -77,43 +81,55 @@ were started again only the last one counts.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			w := agent.Workload{
-				Name: args[0], Namespace: g.key(registry.Pods, "").Namespace, Replicas: replicas, Command: args[1:], NoServiceLinks: !links,
-			}
-			var err error
-			if w.Labels, err = parseLabels(labels); err != nil {
-				return usageError{err}
-			}
-			for _, s := range ports {
-				port, err := agent.ParsePort(s)
-				if err != nil {
-					return usageError{err}
-				}
-				w.Ports = append(w.Ports, port)
-			}
-			if w.Readiness, err = readiness.read(w.Ports); err != nil {
+			w, err := flags.workload(args[0], g.requestNamespace(), args[1:])
+			if err != nil {
 				return err
 			}
-			if w.Restart, err = parseRestart(restart); err != nil {
-				return err
-			}
-			if err := w.Validate(); err != nil {
-				return usageError{err}
-			}
-			if !slices.Contains(networks, network) {
-				return usagef("unknown network %q: want one of %s", network, strings.Join(networks, ", "))
-			}
-			return g.run(cmd.Context(), w, network)
+			return g.run(cmd.Context(), w, flags.network)
 		},
 	}
-	cmd.Flags().StringVarP(&labels, "labels", "l", "", "labels of the Pods, KEY=VALUE,... (default app=NAME)")
-	cmd.Flags().StringArrayVarP(&ports, "port", "p", nil, "a port that the process listens on, [NAME=]PORT[/udp]; may be repeated")
-	readiness.add(cmd)
-	cmd.Flags().IntVar(&replicas, "replicas", 1, "how many processes to run")
-	cmd.Flags().StringVar(&network, "net", network, "what the processes see of the network: auto, pod or host")
-	cmd.Flags().StringVar(&restart, "restart", "Never", "start processes again that end: Never, OnFailure or Always")
-	addLinksFlag(cmd, &links)
+	flags.add(cmd)
 	return cmd
+}
+
+func (r *runFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&r.labels, "labels", "l", "", "labels of the Pods, KEY=VALUE,... (default app=NAME)")
+	f.StringArrayVarP(&r.ports, "port", "p", nil, "a port that the process listens on, [NAME=]PORT[/udp]; may be repeated")
+	r.readiness.add(cmd)
+	f.IntVar(&r.replicas, "replicas", 1, "how many processes to run")
+	f.StringVar(&r.network, "net", netAuto, "what the processes see of the network: auto, pod or host")
+	f.StringVar(&r.restart, "restart", "Never", "start processes again that end: Never, OnFailure or Always")
+	addLinksFlag(cmd, &r.links)
+}
+
+// workload returns what is to be run, or what is wrong with the flags.
+func (r *runFlags) workload(name, namespace string, command []string) (agent.Workload, error) {
+	w := agent.Workload{Name: name, Namespace: namespace, Replicas: r.replicas, Command: command, NoServiceLinks: !r.links}
+	var err error
+	if w.Labels, err = parseLabels(r.labels); err != nil {
+		return w, err
+	}
+	for _, s := range r.ports {
+		port, err := agent.ParsePort(s)
+		if err != nil {
+			return w, usageError{err}
+		}
+		w.Ports = append(w.Ports, port)
+	}
+	if w.Readiness, err = r.readiness.read(w.Ports); err != nil {
+		return w, err
+	}
+	if w.Restart, err = parseRestart(r.restart); err != nil {
+		return w, err
+	}
+	if err := w.Validate(); err != nil {
+		return w, usageError{err}
+	}
+	if !slices.Contains(networks, r.network) {
+		return w, usagef("unknown network %q: want one of %s", r.network, strings.Join(networks, ", "))
+	}
+	return w, nil
 }
 
 // parseRestart reads a restartPolicy, in Kubernetes' words or in those that
@@ -175,7 +191,7 @@ func (g *globals) newAgent(ctx context.Context, c *client.Client, prefixes *pref
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := reachable(ctx, cmp.Or(g.server, g.env.Getenv("USHER_SERVER")), status); err != nil {
+	if err := reachable(ctx, g.address(), status); err != nil {
 		return nil, nil, err
 	}
 	return &agent.Agent{

@@ -12,9 +12,15 @@ import (
 	"usher/internal/api"
 )
 
-// viewPrivate is the name of the Views of programs that have a network of their
-// own: the daemon is in none of them.
-const viewPrivate = "private"
+// Names of Views.
+const (
+	// viewAnyIP has the ClusterIPs themselves.
+	viewAnyIP = "anyip"
+
+	// viewPrivate is a program's that has a network of its own: the daemon is in
+	// none of them.
+	viewPrivate = "private"
+)
 
 // reachable refuses a daemon that could not connect to the processes of this
 // one: one on another machine, or in another network namespace. Their Pods
@@ -39,10 +45,10 @@ func reachable(ctx context.Context, server string, status *api.Status) error {
 	return nil
 }
 
-// onThisMachine reports whether server is a unix socket, as it is when it is
-// not named, or at an address of this machine.
+// onThisMachine reports whether server is a unix socket, or at an address of
+// this machine.
 func onThisMachine(ctx context.Context, server string) (bool, error) {
-	if server == "" || strings.HasPrefix(server, "unix:") {
+	if strings.HasPrefix(server, "unix:") {
 		return true, nil
 	}
 	u, err := url.Parse(server)

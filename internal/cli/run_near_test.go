@@ -52,13 +52,12 @@ func TestReachable(t *testing.T) {
 		netns  uint64
 		want   string // in the error; "" if there is none
 	}{
-		"the usual socket":       {"", here, ""},
 		"a socket":               {"unix:/run/usher/usher.sock", here, ""},
 		"a port":                 {"http://127.0.0.1:7080", here, ""},
 		"a port, IPv6":           {"http://[::1]:7080", here, ""},
 		"a name":                 {"http://localhost:7080", here, ""},
-		"a system without":       {"", 0, ""},
-		"another namespace":      {"", here + 1, "another one"},
+		"a system without":       {"unix:/run/usher/usher.sock", 0, ""},
+		"another namespace":      {"unix:/run/usher/usher.sock", here + 1, "another one"},
 		"a port in another":      {"http://127.0.0.1:7080", here + 1, "another one"},
 		"another machine":        {"https://192.0.2.1:7080", here, "https://192.0.2.1:7080 is on another machine"},
 		"another machine's IPv6": {"https://[2001:db8::1]:7080", here, "is on another machine"},

@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"usher/internal/api"
+	"usher/internal/client"
 	"usher/internal/config"
 	"usher/internal/setup"
 	"usher/internal/vip"
@@ -46,7 +47,7 @@ says what is missed without it.
 
 The ranges and the domain are those of the daemon, or of the configuration where none
 runs. All is done or nothing: what fails takes back what was done before it. What was
-there is kept in a journal in the state directory, and usher teardown brings it back.`,
+there is kept in a journal in /var/lib/usher, and usher teardown brings it back.`,
 		Example: `  sudo usher setup ports
   usher setup route dns --dry-run
   sudo usher setup route --blackhole`,
@@ -76,14 +77,7 @@ there is kept in a journal in the state directory, and usher teardown brings it 
 
 // setUp carries out what is asked for.
 func (g *globals) setUp(ctx context.Context, file string, args []string, blackhole, dryRun bool) error {
-	words := append([]string{"setup"}, args...)
-	if blackhole {
-		words = append(words, "--blackhole")
-	}
-	if !slices.Equal(args, []string{"ports"}) { // root would ask a daemon of root's
-		words = append(words, "--server", g.address())
-	}
-	if err := needRoot(os.Geteuid(), dryRun, words); err != nil {
+	if err := needRoot(os.Geteuid(), dryRun, g.setupWords(file, args, blackhole)); err != nil {
 		return err
 	}
 	tasks, err := g.setupTasks(ctx, file, args, blackhole)
@@ -98,6 +92,22 @@ func (g *globals) setUp(ctx context.Context, file string, args []string, blackho
 	}
 	_, err = fmt.Fprintln(g.env.Stdout, "# to undo it: usher teardown")
 	return err
+}
+
+// setupWords returns the command that does the same as root, who would ask a
+// daemon of root's and read root's configuration.
+func (g *globals) setupWords(file string, args []string, blackhole bool) []string {
+	words := append([]string{"setup"}, args...)
+	if blackhole {
+		words = append(words, "--blackhole")
+	}
+	if file = cmp.Or(file, config.DefaultFile(g.env.Getenv)); file != "" {
+		words = append(words, "--config", file)
+	}
+	if !slices.Equal(args, []string{"ports"}) {
+		words = append(words, "--server", g.address())
+	}
+	return words
 }
 
 func newTeardownCommand(g *globals) *cobra.Command {
@@ -148,9 +158,10 @@ func (g *globals) machine(dryRun bool) *setup.Machine {
 	}
 }
 
-// setupDir is where setup keeps its journal: there is one for the machine.
+// setupDir is where setup keeps its journal. There is one for the machine,
+// wherever daemons have their state; USHER_SETUPDIR is for tests.
 func (g *globals) setupDir() string {
-	return cmp.Or(g.env.Getenv("USHER_DATADIR"), "/var/lib/usher")
+	return cmp.Or(g.env.Getenv("USHER_SETUPDIR"), "/var/lib/usher")
 }
 
 // setupTasks returns what is asked for, in an order in which one can use what
@@ -166,7 +177,7 @@ func (g *globals) setupTasks(ctx context.Context, file string, args []string, bl
 		case "ports":
 			tasks = append(tasks, setup.Ports())
 		case "route":
-			ranges, err := g.serviceRanges(status, file)
+			ranges, err := g.serviceRanges(status, askErr, file)
 			if err != nil {
 				return nil, err
 			}
@@ -196,16 +207,19 @@ func (g *globals) runningDaemon(ctx context.Context) (*api.Status, error) {
 }
 
 // serviceRanges returns the ranges of ClusterIPs: those of the daemon, or of
-// its configuration if there is none.
-func (g *globals) serviceRanges(status *api.Status, file string) ([]netip.Prefix, error) {
-	if status == nil {
-		c, err := g.configuration(file)
-		if err != nil {
-			return nil, err
-		}
-		return c.ServiceCIDRs, nil
+// its configuration if none runs. One that does not say is an error.
+func (g *globals) serviceRanges(status *api.Status, askErr error, file string) ([]netip.Prefix, error) {
+	switch {
+	case askErr == nil:
+		return prefixesOf(status)
+	case !errors.Is(askErr, client.ErrNotRunning):
+		return nil, askErr
 	}
-	return prefixesOf(status)
+	c, err := g.configuration(file)
+	if err != nil {
+		return nil, err
+	}
+	return c.ServiceCIDRs, nil
 }
 
 // configuration reads the configuration that a daemon of this user would have.
@@ -227,6 +241,22 @@ func prefixesOf(status *api.Status) ([]netip.Prefix, error) {
 		ranges = append(ranges, prefix)
 	}
 	return ranges, nil
+}
+
+// viewsOf returns those Views of a daemon that are wanted.
+func viewsOf(status *api.Status, ranges []netip.Prefix, want func(api.ViewStatus) bool) ([]*vip.View, error) {
+	var views []*vip.View
+	for _, v := range status.Views {
+		if !want(v) {
+			continue
+		}
+		view, err := vip.Described(ranges, v.CIDR, v.FirstPort)
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, view)
+	}
+	return views, nil
 }
 
 // namesOf returns who knows the names of a daemon's Services: the nameserver of

@@ -160,16 +160,17 @@ func (u *upCommand) load(file string) (*up.Project, error) {
 	if err := p.Scale(u.scale); err != nil {
 		return nil, usageError{err}
 	}
-	for _, pattern := range u.extra {
-		pattern, err := filepath.Abs(pattern)
+	for _, extra := range u.extra {
+		if _, err := filepath.Match(extra, ""); err != nil {
+			return nil, usagef("invalid -f %q: %v", extra, err)
+		}
+		dir, err := os.Getwd()
 		if err != nil {
 			return nil, err
 		}
-		if _, err := filepath.Match(pattern, ""); err != nil {
-			return nil, usagef("invalid -f %q: %v", pattern, err)
-		}
+		pattern := up.Pattern(dir, extra)
 		if found, _ := filepath.Glob(pattern); len(found) == 0 {
-			return nil, fmt.Errorf("the path %q does not exist", pattern)
+			return nil, fmt.Errorf("the path %q does not exist", extra)
 		}
 		p.Manifests = append(p.Manifests, pattern)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"usher/internal/config"
+	"usher/registry/etcd"
 )
 
 const (
@@ -42,9 +42,8 @@ func (u *upCommand) ensureDaemon(ctx context.Context) (*ownDaemon, error) {
 	if !ok {
 		return nil, nil // on a port: whoever names it runs it
 	}
-	conn, err := net.Dial("unix", socket)
+	err := dialUnix(socket)
 	if err == nil {
-		conn.Close()
 		return nil, nil
 	}
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
@@ -55,6 +54,9 @@ func (u *upCommand) ensureDaemon(ctx context.Context) (*ownDaemon, error) {
 		return nil, err
 	}
 	d := &ownDaemon{upCommand: u, socket: socket, log: filepath.Join(dir, "up.log")}
+	if err := os.WriteFile(d.log, nil, 0o600); err != nil {
+		return nil, fmt.Errorf("empty the log of the daemon: %w", err)
+	}
 	life, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d.stop = stop
 	ended, err := d.start()
@@ -62,7 +64,8 @@ func (u *upCommand) ensureDaemon(ctx context.Context) (*ownDaemon, error) {
 		stop()
 		return nil, err
 	}
-	if err := d.ready(ctx, ended); err != nil {
+	own, err := d.ready(ctx, ended)
+	if err != nil || !own {
 		ended.end()
 		stop()
 		return nil, err
@@ -95,7 +98,7 @@ func (d *ownDaemon) start() (*daemonProcess, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(d.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log of the daemon: %w", err)
 	}
@@ -125,29 +128,36 @@ func (p *daemonProcess) end() {
 	<-p.done
 }
 
-// ready waits until the daemon is.
-func (d *ownDaemon) ready(ctx context.Context, p *daemonProcess) error {
+// ready waits until the daemon is, or another one that was started at the same
+// time and came first: then it reports false.
+func (d *ownDaemon) ready(ctx context.Context, p *daemonProcess) (own bool, err error) {
 	c, err := d.globals.client()
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer c.Close()
 	ctx, cancel := context.WithTimeout(ctx, daemonStarts)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	done := p.done
+	own = true
 	for {
 		if c.Ready(ctx) == nil {
-			return nil
+			return own, nil
 		}
 		select {
-		case <-p.done:
-			return fmt.Errorf("the daemon does not start:\n%s", d.lastWords())
+		case <-done:
+			if !strings.Contains(d.lastWords(), etcd.ErrLocked.Error()) {
+				return false, fmt.Errorf("the daemon does not start:\n%s", d.lastWords())
+			}
+			d.say("another daemon has started meanwhile: waiting until it is ready")
+			own, done = false, nil
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("the daemon is not ready after %v:\n%s", daemonStarts, d.lastWords())
+				return false, fmt.Errorf("the daemon is not ready after %v:\n%s", daemonStarts, d.lastWords())
 			}
-			return ctx.Err()
+			return false, ctx.Err()
 		case <-tick.C:
 		}
 	}
@@ -161,8 +171,8 @@ func (d *ownDaemon) lastWords() string {
 	return "  " + strings.Join(all[max(0, len(all)-lines):], "\n  ")
 }
 
-// keep starts the daemon again when it has ended, until ctx is done. The
-// processes run on meanwhile, and their Pods come back.
+// keep starts the daemon again when it has ended, until ctx is done or there is
+// another one. The processes run on meanwhile, and their Pods come back.
 func (d *ownDaemon) keep(ctx context.Context, p *daemonProcess) {
 	for {
 		select {
@@ -177,6 +187,10 @@ func (d *ownDaemon) keep(ctx context.Context, p *daemonProcess) {
 			case <-ctx.Done():
 				return
 			case <-time.After(daemonRests):
+			}
+			if dialUnix(d.socket) == nil {
+				d.say("another daemon runs now: that is used")
+				return
 			}
 			next, err := d.start()
 			if err != nil {

@@ -19,7 +19,7 @@ const upManager = "usher-up"
 
 // upObjects are the objects of a project.
 type upObjects struct {
-	applied []registry.Key // that the files had last
+	applied []registry.Key // and not deleted again
 	created []registry.Key // that were not there before
 }
 
@@ -46,22 +46,27 @@ func (u *upCommand) apply(ctx context.Context, p *up.Project) error {
 			errs = append(errs, manifestError{"applying", m.source, err})
 			continue
 		}
+		if !slices.Contains(u.objects.applied, key) {
+			u.objects.applied = append(u.objects.applied, key)
+		}
 		if done == "created" {
 			u.objects.created = append(u.objects.created, key)
 		}
 		if done != "unchanged" {
-			u.say("%s/%s %s", typeName(key.Kind), key.Name, done)
+			u.say("%s %s", objectName(key), done)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err // what is to be deleted is known once all is applied
 	}
-	for _, key := range u.objects.applied {
-		if !slices.Contains(keys, key) {
-			errs = append(errs, u.deleteObject(ctx, key))
+	u.objects.applied = slices.DeleteFunc(u.objects.applied, func(key registry.Key) bool {
+		if slices.Contains(keys, key) {
+			return false
 		}
-	}
-	u.objects.applied = keys
+		err := u.deleteObject(ctx, key)
+		errs = append(errs, err)
+		return err == nil
+	})
 	return errors.Join(errs...)
 }
 
@@ -76,13 +81,13 @@ func (o *upObjects) removeCreated(ctx context.Context, u *upCommand) {
 
 // deleteObject deletes an object. It is not an error if it is gone.
 func (u *upCommand) deleteObject(ctx context.Context, key registry.Key) error {
-	u.objects.created = slices.DeleteFunc(slices.Clone(u.objects.created), func(k registry.Key) bool { return k == key })
 	err := u.client.Delete(ctx, key, metav1.DeleteOptions{})
-	if apierrors.IsNotFound(err) {
-		return nil
+	if err != nil && !apierrors.IsNotFound(err) {
+		return err
 	}
+	u.objects.created = slices.DeleteFunc(slices.Clone(u.objects.created), func(k registry.Key) bool { return k == key })
 	if err == nil {
-		u.say("%s/%s deleted", typeName(key.Kind), key.Name)
+		u.say("%s deleted", objectName(key))
 	}
-	return err
+	return nil
 }

@@ -24,6 +24,7 @@ type writeCommand struct {
 	verb  string // "applying"
 	done  string // "created"; of apply it depends
 	named bool   // generateName is not enough
+	list  bool   // the objects are printed as a List
 
 	// send sends one object, and returns it as stored and what was done to it.
 	send func(context.Context, *client.Client, manifest) (registry.Object, string, error)
@@ -71,6 +72,11 @@ func (w *writeCommand) run(ctx context.Context, read func() ([]manifest, error))
 	if w.dryRun == dryRunClient {
 		send = w.pretend
 	}
+	show := w.sayDone
+	if printer != nil {
+		one := w.print.oneByOne(w.env.Stdout, printer)
+		show = func(obj registry.Object, _ string) error { return one(obj) }
+	}
 	var errs []error
 	var stored []registry.Object
 	for _, m := range manifests {
@@ -83,16 +89,22 @@ func (w *writeCommand) run(ctx context.Context, read func() ([]manifest, error))
 			errs = append(errs, w.about(m, err))
 			continue
 		}
-		stored = append(stored, obj)
-		if printer == nil {
-			_, err := fmt.Fprintf(w.env.Stdout, "%s/%s %s%s\n", typeName(registry.KindOf(obj)), obj.GetName(), done, w.note(obj, done))
-			errs = append(errs, err)
+		if w.list && printer != nil {
+			stored = append(stored, obj)
+			continue
 		}
+		errs = append(errs, show(obj, done))
 	}
-	if printer != nil && len(stored) > 0 {
+	if len(stored) > 0 {
 		errs = append(errs, printer(w.env.Stdout, stored, len(manifests) == 1))
 	}
 	return errors.Join(errs...)
+}
+
+// sayDone says what was done to an object.
+func (w *writeCommand) sayDone(obj registry.Object, done string) error {
+	_, err := fmt.Fprintf(w.env.Stdout, "%s %s%s\n", objectName(registry.KeyOf(obj)), done, w.note(obj, done))
+	return err
 }
 
 // about says what an error of the server is about.

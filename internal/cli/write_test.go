@@ -73,6 +73,24 @@ func TestApplyOutput(t *testing.T) {
 	}
 }
 
+// Those that are created or replaced are each printed by itself.
+func TestEachOutput(t *testing.T) {
+	f := newFake(t, "")
+	in := service("a", "") + service("b", "")
+	for _, tt := range []struct {
+		verb, output, want string // in what is printed
+	}{
+		{"create", "jsonpath={.metadata.name} ", "a b "},
+		{"replace", "jsonpath={.metadata.name} ", "a b "},
+		{"replace", "yaml", "\n---\napiVersion: v1\nkind: Service\n"},
+	} {
+		got := f.usher(t, in, tt.verb, "-f", "-", "-o", tt.output)
+		if got.code != 0 || !strings.Contains(got.stdout, tt.want) || strings.Contains(got.stdout, "List") {
+			t.Errorf("%s -o %s: %+v, want %q", tt.verb, tt.output, got, tt.want)
+		}
+	}
+}
+
 // Of several objects one is wrong, so none is sent, and all that is wrong is
 // said.
 func TestApplyNothingHalf(t *testing.T) {

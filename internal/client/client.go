@@ -181,6 +181,9 @@ func statusError(resp *http.Response, method, path string) error {
 	return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data[:min(len(data), shown)])
 }
 
+// ErrNotRunning says that nobody listens where the daemon should.
+var ErrNotRunning = errors.New("the daemon is not running")
+
 // unreachable says why there was no answer, and what to do about it.
 func (c *Client) unreachable(err error) error {
 	var u *url.Error
@@ -191,9 +194,9 @@ func (c *Client) unreachable(err error) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("ask %s: %w", c.server, err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the daemon is not running: nobody listens at %s"+
+		return fmt.Errorf("%w: nobody listens at %s"+
 			"\n  start it:           usher serve"+
-			"\n  or name another:    --server or USHER_SERVER", c.server)
+			"\n  or name another:    --server or USHER_SERVER", ErrNotRunning, c.server)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%s belongs to another user: %w"+
 			"\n  to look at it, and for exec: --server http://127.0.0.1:7080, its control port"+

@@ -15,11 +15,19 @@ import (
 	"usher/internal/agent"
 )
 
-// readProcfile reads lines "name: command" for a shell. Empty ones and those
-// that begin with # say nothing.
+// readProcfile reads a Procfile that is all that there is of a project.
 func readProcfile(data []byte, d defaults) (*Project, error) {
 	p := &Project{Namespace: d.namespace, Manifests: below(d.dir, defaultManifests)}
+	namespace := cmp.Or(d.namespace, d.fallback)
 	var errs []error
+	p.Processes, errs = readLines(data, d, namespace)
+	return p, utilerrors.NewAggregate(append(wrongNamespace(namespace), errs...))
+}
+
+// readLines reads lines "name: command" for a shell. Empty ones and those that
+// begin with # say nothing. It returns everything that is wrong with them beside
+// the processes, which are in namespace.
+func readLines(data []byte, d defaults, namespace string) (all []Process, errs []error) {
 	lines := make(map[string]int)
 	number := 0
 	for line := range bytes.Lines(data) {
@@ -31,7 +39,7 @@ func readProcfile(data []byte, d defaults) (*Project, error) {
 		name, command, ok := strings.Cut(text, ":")
 		name, command = strings.TrimSpace(name), strings.TrimSpace(command)
 		w := agent.Workload{
-			Name: name, Namespace: cmp.Or(d.namespace, d.fallback), Replicas: 1, Restart: d.restart,
+			Name: name, Namespace: namespace, Replicas: 1, Restart: d.restart,
 			Command: shell(command), Dir: d.dir,
 		}
 		switch {
@@ -41,18 +49,18 @@ func readProcfile(data []byte, d defaults) (*Project, error) {
 		case lines[name] > 0:
 			errs = append(errs, fmt.Errorf("line %d: %w", number, field.Duplicate(field.NewPath("name"), name)))
 		default:
-			for _, err := range flatten(w.Validate()) {
+			for _, err := range wrongWith(w) {
 				errs = append(errs, fmt.Errorf("line %d: %w", number, err))
 			}
 		}
 		lines[name] = number
-		p.Processes = append(p.Processes, Process{Workload: w})
+		all = append(all, Process{Workload: w})
 	}
-	return p, utilerrors.NewAggregate(errs)
+	return all, errs
 }
 
-// readBeside reads a Procfile that need not be there, for processes of a
-// namespace.
+// readBeside reads the Procfile beside usher.yaml, which need not be there, for
+// processes of a namespace.
 func readBeside(file string, d defaults, namespace string) ([]Process, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -61,11 +69,8 @@ func readBeside(file string, d defaults, namespace string) ([]Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := readProcfile(data, d)
-	for i := range p.Processes {
-		p.Processes[i].Namespace = namespace
-	}
-	return p.Processes, err
+	all, errs := readLines(data, d, namespace)
+	return all, utilerrors.NewAggregate(errs)
 }
 
 // shell returns how a shell runs a command.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -177,6 +178,47 @@ func TestLoadBoth(t *testing.T) {
 	}
 }
 
+// TestLoadNamespace checks that the namespace is looked at that is used, wherever
+// it is from, and is complained of once.
+func TestLoadNamespace(t *testing.T) {
+	const wrong = `: namespace: Invalid value: "A_B": a lowercase RFC 1123 label`
+	yaml := map[string]string{"usher.yaml": "namespace: shop\n", "Procfile": "web: ./web\napi: ./api\n"}
+	none := map[string]string{"usher.yaml": "processes: [{name: a, command: b}, {name: c, command: d}]", "Procfile": "web: ./web\n"}
+	list := map[string]string{"Procfile": "web: ./web\napi: ./api\n"}
+	tests := map[string]struct {
+		files               map[string]string
+		namespace, fallback string
+		wrong               bool
+	}{
+		"a flag":                        {none, "A_B", "default", true},
+		"a flag, and no process":        {map[string]string{"usher.yaml": ""}, "A_B", "default", true},
+		"a flag before the file":        {yaml, "A_B", "default", true},
+		"a flag in place of the file":   {map[string]string{"usher.yaml": "namespace: A_B"}, "other", "default", false},
+		"the environment":               {none, "", "A_B", true},
+		"the file":                      {map[string]string{"usher.yaml": "namespace: A_B", "Procfile": "web: ./web\n"}, "", "default", true},
+		"the file, not the environment": {yaml, "", "A_B", false},
+		"a Procfile":                    {list, "A_B", "default", true},
+		"a Procfile, the environment":   {list, "", "A_B", true},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, tt.files)
+			file, err := Find(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Load(file, tt.namespace, tt.fallback, false)
+			if !tt.wrong && err != nil {
+				t.Errorf("error %v", err)
+			}
+			if tt.wrong && (err == nil || !strings.HasPrefix(err.Error(), file+wrong) || strings.Count(err.Error(), "A_B") != 1) {
+				t.Errorf("error %v, want one that is %s", err, wrong)
+			}
+		})
+	}
+}
+
 func TestScale(t *testing.T) {
 	for name, tt := range map[string]struct {
 		replicas map[string]int
@@ -225,24 +267,30 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// The patterns are below the directory of the project, whose own name is none.
 func TestManifestFiles(t *testing.T) {
-	dir := t.TempDir()
-	write(t, dir, map[string]string{
-		"usher.yaml": "", "manifests/b.yaml": "", "manifests/a.yml": "", "manifests/c.json": "", "manifests/d.txt": "", "manifests/deep/e.yaml": "",
-	})
-	p, err := Load(filepath.Join(dir, "usher.yaml"), "", "default", false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files, err := p.ManifestFiles()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, file := range files {
-		names = append(names, filepath.Base(file))
-	}
-	if diff := cmp.Diff([]string{"a.yml", "b.yaml", "c.json"}, names); diff != "" {
-		t.Error(diff)
+	for _, name := range []string{"project", "[x]", "[x", `a*b?\c`} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), name)
+			write(t, dir, map[string]string{
+				"usher.yaml": "", "manifests/b.yaml": "", "manifests/a.yml": "", "manifests/c.json": "", "manifests/d.txt": "", "manifests/deep/e.yaml": "",
+			})
+			p, err := Load(filepath.Join(dir, "usher.yaml"), "", "default", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files, err := p.ManifestFiles()
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := func(name string) string { return filepath.Join(dir, "manifests", name) }
+			check(t, "files", []string{at("a.yml"), at("b.yaml"), at("c.json")}, files)
+			check(t, "directories", []string{dir, filepath.Join(dir, "manifests")}, p.Dirs())
+			for file, want := range map[string]bool{at("new.yaml"): true, at("new.txt"): false, filepath.Join(dir, "manifests"): true} {
+				if got := (&Watcher{of: p}).matters(fsnotify.Event{Name: file, Op: fsnotify.Create}); got != want {
+					t.Errorf("%s matters: %t, want %t", file, got, want)
+				}
+			}
+		})
 	}
 }

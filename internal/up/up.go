@@ -10,8 +10,8 @@ type Up struct {
 	// Load reads what the project is now.
 	Load func() (*Project, error)
 
-	// Apply makes the registry have the objects of the project, or changes
-	// nothing. It is called whenever the files may have changed.
+	// Apply makes the registry have the objects of the project. It is called
+	// whenever the files may have changed. After an error some may be as they were.
 	Apply func(ctx context.Context, p *Project) error
 
 	Run Runner
@@ -35,10 +35,10 @@ func (u *Up) Keep(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	u.Follow(project) // before it is applied, which takes time: what is saved meanwhile is seen
 	if err := u.Apply(ctx, project); err != nil {
 		return 0, err
 	}
-	u.Follow(project)
 	processes := newSet(u.Run)
 	defer processes.close()
 	processes.apply(ctx, project.Processes)
@@ -64,15 +64,17 @@ func (u *Up) Keep(ctx context.Context) (int, error) {
 // reload applies what has changed, or says why it does not.
 func (u *Up) reload(ctx context.Context, processes *set) {
 	project, err := u.Load()
-	if err == nil {
-		u.Follow(project)
-		err = u.Apply(ctx, project)
+	if err != nil {
+		u.Say("nothing is changed: %v", err)
+		return
 	}
+	u.Follow(project)
+	err = u.Apply(ctx, project)
 	if ctx.Err() != nil {
 		return
 	}
 	if err != nil {
-		u.Say("nothing is changed: %v", err)
+		u.Say("not all is applied, and no process is changed: %v", err)
 		return
 	}
 	stopped, started := processes.apply(ctx, project.Processes)

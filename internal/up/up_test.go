@@ -120,7 +120,7 @@ func TestKeep(t *testing.T) {
 		check(t, "a wrong file", []string{"nothing is changed: line 3"}, s.since())
 		s.wrong, s.refused = nil, errors.New("the daemon is not running")
 		s.change()
-		check(t, "a wrong manifest", []string{"nothing is changed: the daemon is not running"}, s.since())
+		check(t, "a wrong manifest", []string{"not all is applied, and no process is changed: the daemon is not running"}, s.since())
 		s.refused = nil
 
 		stop()
@@ -173,6 +173,20 @@ func TestKeepAbortOnExit(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 	})
+}
+
+// What is saved while the project is applied for the first time is seen.
+func TestKeepFollowsFirst(t *testing.T) {
+	s := newStage()
+	u := s.up()
+	u.Follow = func(*Project) { s.note("follow") }
+	u.Apply = func(context.Context, *Project) error { s.note("apply"); return nil }
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := u.Keep(ctx); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "the order", []string{"follow", "apply"}, s.log)
 }
 
 // A project that is wrong from the beginning starts nothing.

@@ -88,17 +88,15 @@ func readUsherFile(data []byte, d defaults) (*Project, error) {
 		p.Manifests = below(d.dir, defaultManifests)
 	}
 	var errs []error
-	for i, pattern := range p.Manifests {
+	for i, pattern := range spec.Manifests {
 		if _, err := filepath.Match(pattern, ""); err != nil {
-			errs = append(errs, field.Invalid(field.NewPath("manifests").Index(i), spec.Manifests[i], err.Error()))
+			errs = append(errs, field.Invalid(field.NewPath("manifests").Index(i), pattern, err.Error()))
 		}
 	}
-	for _, msg := range validation.IsDNS1123Label(cmp.Or(spec.Namespace, "default")) {
-		errs = append(errs, field.Invalid(field.NewPath("namespace"), spec.Namespace, msg))
-	}
+	namespace := cmp.Or(p.Namespace, d.fallback) // what the file says is nothing to it when a flag says another
+	errs = append(errs, wrongNamespace(namespace)...)
 	beside := filepath.Join(d.dir, procfile)
 	p.Files = []string{beside}
-	namespace := cmp.Or(p.Namespace, d.fallback)
 	listed, err := readBeside(beside, d, namespace)
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%s: %w", procfile, err))
@@ -166,26 +164,49 @@ func (s processSpec) process(path *field.Path, d defaults, namespace string) (Pr
 		}
 		p.Env = append(p.Env, name+"="+s.Env[name])
 	}
-	for _, err := range flatten(p.Validate()) {
+	for _, err := range wrongWith(p.Workload) {
 		if wrong, ok := errors.AsType[*field.Error](err); ok {
 			wrong.Field = path.Child(wrong.Field).String()
 		}
-		// A namespace is that of all.
-		if wrong, ok := errors.AsType[*field.Error](err); !ok || wrong.Field != path.Child("namespace").String() {
-			errs = append(errs, err)
-		}
+		errs = append(errs, err)
 	}
 	return p, errs
 }
 
-// below returns patterns of files in dir.
+// wrongNamespace returns everything that is wrong with the namespace of all
+// processes.
+func wrongNamespace(namespace string) []error {
+	var errs []error
+	for _, msg := range validation.IsDNS1123Label(namespace) {
+		errs = append(errs, field.Invalid(field.NewPath("namespace"), namespace, msg))
+	}
+	return errs
+}
+
+// wrongWith returns everything that is wrong with one process: its namespace is
+// that of all.
+func wrongWith(w agent.Workload) []error {
+	return slices.DeleteFunc(flatten(w.Validate()), func(err error) bool {
+		wrong, ok := errors.AsType[*field.Error](err)
+		return ok && wrong.Field == "namespace"
+	})
+}
+
+// below returns patterns of files as seen from dir.
 func below(dir string, patterns []string) []string {
 	var all []string
 	for _, pattern := range patterns {
-		all = append(all, inside(dir, pattern))
+		all = append(all, Pattern(dir, pattern))
 	}
 	return all
 }
+
+// literally writes a name as a pattern that nothing else matches.
+var literally = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// Pattern returns a pattern of files as seen from dir, which is a name and no
+// pattern.
+func Pattern(dir, pattern string) string { return inside(literally.Replace(dir), pattern) }
 
 // inside returns path as seen from dir.
 func inside(dir, path string) string {
