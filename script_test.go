@@ -33,7 +33,7 @@ import (
 )
 
 // patience is how long a script waits for what has to happen.
-const patience = 15 * time.Second
+const patience = 40 * time.Second
 
 // poll asks ok every few milliseconds until it says yes or patience ends.
 func poll(ok func() bool) bool {

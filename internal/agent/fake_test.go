@@ -280,7 +280,7 @@ func (f *fakeAPI) setDown(down bool) {
 // await waits until the log has count lines that begin with prefix.
 func (f *fakeAPI) await(t *testing.T, count int, prefix string) {
 	t.Helper()
-	limit := time.After(10 * time.Second)
+	limit := time.After(40 * time.Second)
 	for {
 		f.mu.Lock()
 		found := 0

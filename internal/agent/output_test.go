@@ -133,7 +133,7 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // readPid reads the file that the program "pid" writes, once it is there.
 func readPid(t *testing.T, path string) int {
 	t.Helper()
-	for limit := time.After(10 * time.Second); ; {
+	for limit := time.After(40 * time.Second); ; {
 		data, err := os.ReadFile(path)
 		var pid int
 		if n, _ := fmt.Sscanf(string(data), "%d\n", &pid); n == 1 {

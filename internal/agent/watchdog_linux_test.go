@@ -22,7 +22,7 @@ func TestWatchdogSignals(t *testing.T) {
 		t.Errorf("it is in the process group %d, %v, want one of its own", group, err)
 	}
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
-	limit := time.After(10 * time.Second)
+	limit := time.After(40 * time.Second)
 	for !ignores(t, pid, signals) {
 		select {
 		case <-time.After(5 * time.Millisecond):

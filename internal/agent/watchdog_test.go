@@ -42,8 +42,8 @@ func TestRunKilled(t *testing.T) {
 			}()
 			select {
 			case <-closed:
-			case <-time.After(5 * time.Second):
-				t.Error("the process has outlived the agent by 5 s")
+			case <-time.After(20 * time.Second):
+				t.Error("the process has outlived the agent by 20 s")
 				stdout.Close()
 				<-closed
 			}

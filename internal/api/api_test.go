@@ -21,7 +21,7 @@ import (
 )
 
 // testTimeout ends what would otherwise hang.
-const testTimeout = 20 * time.Second
+const testTimeout = 60 * time.Second
 
 // newTestServer returns a Server over a Store that has objects at revision.
 // Writes that reach the Writer panic.

@@ -18,7 +18,7 @@ func TestDescribeEjected(t *testing.T) {
 		{Namespace: "finance", Service: "payment-service", Protocol: "TCP", Backend: "10.1.0.5:8080", Error: "connection refused",
 			Since: metav1.Time{Time: now.Add(-90 * time.Minute)}, Until: metav1.Time{Time: now.Add(75*time.Minute + 30*time.Second)}},
 		{Namespace: "finance", Service: "empty", Protocol: "TCP", Backend: "10.1.0.9:8080", Error: "no route to host",
-			Since: metav1.Time{Time: now}, Until: metav1.Time{Time: now.Add(-time.Second)}},
+			Since: metav1.Time{Time: now.Add(-90 * time.Minute)}, Until: metav1.Time{Time: now.Add(-time.Second)}},
 	}
 	for name, want := range map[string]string{
 		"payment-service": `
@@ -28,7 +28,7 @@ Ejected Endpoints:
   10.1.0.5:8080  TCP       90m    in 75m       connection refused
 Events:`,
 		"empty": `
-  10.1.0.9:8080  TCP       0s     in 0s        no route to host
+  10.1.0.9:8080  TCP       90m    in 0s        no route to host
 `,
 	} {
 		got := f.usher(t, "", "describe", "svc", name, "-n", "finance")

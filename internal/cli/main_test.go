@@ -59,7 +59,7 @@ func (f *fake) linger(keys ...registry.Key) { f.slow = append(f.slow, keys...) }
 // waitWatches waits until n watches have been asked for.
 func (f *fake) waitWatches(t *testing.T, n int) {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(40 * time.Second)
 	for {
 		f.mu.Lock()
 		done := f.watches >= n
@@ -386,7 +386,7 @@ func (o *output) String() string {
 // await waits until the output is want.
 func (o *output) await(t *testing.T, want string) {
 	t.Helper()
-	timeout := time.After(10 * time.Second)
+	timeout := time.After(40 * time.Second)
 	for o.String() != want {
 		select {
 		case <-o.changed:

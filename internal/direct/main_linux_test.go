@@ -43,7 +43,7 @@ const (
 const uninterrupted = "GODEBUG=asyncpreemptoff=1"
 
 // patience is how long a test waits for what has to happen.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 func TestMain(m *testing.M) {
 	switch {

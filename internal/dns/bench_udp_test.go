@@ -103,7 +103,7 @@ func askMany(c *net.UDPConn, seed, n, window int) error {
 				return err
 			}
 		}
-		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		c.SetReadDeadline(time.Now().Add(30 * time.Second))
 		size, err := c.Read(answer)
 		if err != nil {
 			return fmt.Errorf("%d of %d queries answered: %w", got, n, err)

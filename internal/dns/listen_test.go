@@ -67,7 +67,7 @@ func TestServeEndsWithIdleConnection(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Fatal("Serve does not end")
 	}
 	if _, err := conn.ReadMsg(); err == nil {

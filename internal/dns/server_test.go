@@ -36,7 +36,7 @@ func start(t testing.TB, s *Server, v View) netip.AddrPort {
 			if err != nil {
 				t.Errorf("Serve: %v", err)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Error("Serve does not end with its context")
 		}
 	})
@@ -168,7 +168,7 @@ func dial(t *testing.T, network string, server netip.AddrPort) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(30 * time.Second))
 	return conn
 }
 
@@ -365,7 +365,7 @@ func TestGoResolver(t *testing.T) {
 		var d net.Dialer
 		return d.DialContext(ctx, network, server.String())
 	}}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	addrs, err := resolver.LookupHost(ctx, "payment-service.finance.svc.cluster.local.")
 	if diff := cmp.Diff([]string{"127.96.143.7"}, addrs); diff != "" || err != nil {

@@ -61,7 +61,7 @@ func TestWatcher(t *testing.T) {
 		c.do()
 		select {
 		case <-w.Changes:
-		case <-time.After(10 * time.Second):
+		case <-time.After(40 * time.Second):
 			t.Fatalf("%s: not seen", c.name)
 		}
 		w.Follow(p)

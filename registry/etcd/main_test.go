@@ -201,7 +201,7 @@ func runMirror(t testing.TB, m *Mirror) (*registry.Store, *reports) {
 }
 
 // patience bounds every wait.
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // waitRevision waits until store has reached revision.
 func waitRevision(t testing.TB, store *registry.Store, revision int64) {
