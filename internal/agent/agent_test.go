@@ -85,6 +85,20 @@ func (r *running) wait(t *testing.T, code int) {
 	}
 }
 
+// A label that somebody sets while the agent writes a status stays.
+func TestLabelStays(t *testing.T) {
+	api := newFakeAPI()
+	api.faster = func(pod *corev1.Pod) { pod.Labels["tier"] = "back" }
+	port := tcpPort(t)
+	r := startOn(t, api, Workload{Ports: []corev1.ContainerPort{port}, Command: program("serve")})
+	r.await(t, 1, "status payment-0 Running ready=true")
+	if labels := r.pod("payment-0").Labels; labels["tier"] != "back" {
+		t.Errorf("the labels are %v", labels)
+	}
+	r.stop()
+	r.wait(t, 0)
+}
+
 func TestRunToTheEnd(t *testing.T) {
 	port := tcpPort(t)
 	r := start(t, Workload{Replicas: 3, Ports: []corev1.ContainerPort{port}, Command: program("serve"), Grace: 5 * time.Second})
@@ -137,7 +151,7 @@ func TestRunPod(t *testing.T) {
 	if got.Status.StartTime == nil {
 		t.Error("no startTime")
 	}
-	got.Annotations, got.UID = nil, ""
+	got.Annotations, got.UID, got.ResourceVersion = nil, "", ""
 	got.Status.StartTime, got.Status.ContainerStatuses[0].State = nil, corev1.ContainerState{}
 	for i := range got.Status.Conditions {
 		got.Status.Conditions[i].LastTransitionTime = metav1.Time{}

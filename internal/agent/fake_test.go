@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,11 +28,13 @@ type fakeAPI struct {
 	mu       sync.Mutex
 	latency  time.Duration // of a Delete with a grace period
 	down     bool
-	mute     int // Creates to come whose answer gets lost
+	mute     int               // Creates to come whose answer gets lost
+	faster   func(*corev1.Pod) // what somebody does before the next UpdateStatus
 	pods     map[registry.Key]*corev1.Pod
 	events   map[registry.Key]*corev1.Event
 	leases   map[string]bool
 	count    int // of names, UIDs and addresses given
+	revision int
 	log      []string
 	changed  chan struct{} // closed when log grows
 	watchers []*watch.RaceFreeFakeWatcher
@@ -175,7 +178,7 @@ func (f *fakeAPI) Create(_ context.Context, obj registry.Object) (registry.Objec
 		pod.Status.PodIP = fmt.Sprintf("127.244.%d.%d", os.Getpid()%251, f.count)
 	}
 	registry.SetDefaults(pod)
-	f.pods[key] = pod
+	f.writeLocked(pod)
 	f.noteLocked("create %s ready=%t", pod.Name, isReady(pod))
 	f.announceLocked(watch.Added, pod)
 	if f.mute > 0 {
@@ -201,6 +204,12 @@ func (f *fakeAPI) Update(_ context.Context, obj registry.Object) (registry.Objec
 	return f.putEventLocked(obj.(*corev1.Event)), nil
 }
 
+func (f *fakeAPI) writeLocked(pod *corev1.Pod) {
+	f.revision++
+	pod.ResourceVersion = strconv.Itoa(f.revision)
+	f.pods[registry.KeyOf(pod)] = pod
+}
+
 func (f *fakeAPI) UpdateStatus(_ context.Context, obj registry.Object) (registry.Object, error) {
 	if err := f.begin(); err != nil {
 		return nil, err
@@ -212,8 +221,17 @@ func (f *fakeAPI) UpdateStatus(_ context.Context, obj registry.Object) (registry
 		return nil, apierrors.NewNotFound(key.Kind.GroupResource(), key.Name)
 	}
 	pod = pod.DeepCopy()
-	pod.Status = obj.(*corev1.Pod).Status
-	f.pods[key] = pod
+	if f.faster != nil {
+		f.faster(pod)
+		f.writeLocked(pod)
+		f.faster = nil
+	}
+	if was := obj.GetResourceVersion(); was != "" && was != pod.ResourceVersion {
+		return nil, apierrors.NewConflict(key.Kind.GroupResource(), key.Name, errors.New("it changed"))
+	}
+	pod = pod.DeepCopy()
+	pod.Status, pod.Labels = obj.(*corev1.Pod).Status, obj.GetLabels()
+	f.writeLocked(pod)
 	f.noteLocked("status %s %s ready=%t", pod.Name, pod.Status.Phase, isReady(pod))
 	f.announceLocked(watch.Modified, pod)
 	return pod.DeepCopy(), nil

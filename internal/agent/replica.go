@@ -146,9 +146,11 @@ func (r *replica) update(ctx context.Context, pod *corev1.Pod) error {
 		r.pod = pod
 		return nil
 	}
-	pod.ResourceVersion = "" // the status is the agent's alone
 	pod.Status = *r.status.DeepCopy()
 	obj, err := r.API.UpdateStatus(ctx, pod)
+	if apierrors.IsConflict(err) { // labels go with a status: somebody else's must not be lost
+		return r.reconcile(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -56,9 +56,11 @@ func attributesOf(r *http.Request) attributes {
 		}
 	}
 	if a.name == "" {
-		a.verb = map[string]string{"get": "list", "delete": "deletecollection"}[verb]
-		if a.verb == "" {
-			a.verb = verb
+		switch verb {
+		case "get":
+			a.verb = "list"
+		case "delete":
+			a.verb = "deletecollection"
 		}
 	}
 	return a

@@ -43,8 +43,8 @@ func (s *Server) audit(c caller, r *http.Request, a attributes, rec *recorder) {
 
 func clip(s string) string { return s[:min(len(s), maxAuditName)] }
 
-// noted returns where what is known of a write only after its body has been
-// read is kept for the audit.
+// noted returns where what is known of a request only after its body has been
+// read is kept: for the audit, and warnings for the answer.
 func noted(w http.ResponseWriter) *recorder {
 	if rec, ok := w.(*recorder); ok {
 		return rec

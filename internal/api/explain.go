@@ -72,10 +72,8 @@ type ListenerReport struct {
 
 // explain answers a Question.
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
-	select {
-	case <-s.opts.Store.Synced():
-	default:
-		return apierrors.NewServiceUnavailable("the registry has not been read yet")
+	if _, err := s.snapshot(r.Context(), 0); err != nil {
+		return err
 	}
 	query := r.URL.Query()
 	out, err := s.opts.Explain(Question{
@@ -103,8 +101,11 @@ type PortReasons struct {
 }
 
 // explainService answers with the reasons of a Service.
-func (s *Server) explainService(w http.ResponseWriter, namespace, name string) error {
-	snapshot := s.opts.Store.Snapshot()
+func (s *Server) explainService(w http.ResponseWriter, r *http.Request, namespace, name string) error {
+	snapshot, err := s.snapshot(r.Context(), 0)
+	if err != nil {
+		return err
+	}
 	svc := snapshot.Service(namespace, name)
 	if svc == nil {
 		return apierrors.NewNotFound(registry.Services.GroupResource(), name)

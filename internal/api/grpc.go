@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	grpcstatus "google.golang.org/grpc/status"
 )
@@ -18,6 +19,7 @@ import (
 // newGRPCServer returns a server of grpc.health.v1, which ends with ctx.
 func (s *Server) newGRPCServer(ctx context.Context, g *errgroup.Group) *grpc.Server {
 	srv := grpc.NewServer(grpc.ConnectionTimeout(s.limits.header), grpc.MaxConcurrentStreams(64),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: s.limits.idle}),
 		grpc.MaxRecvMsgSize(64<<10), grpc.WaitForHandlers(true),
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			if err := s.checkPlainCall(ctx); err != nil {

@@ -34,7 +34,7 @@ func (s *Server) readyChecks() []Check {
 		case <-s.opts.Store.Synced():
 			return nil
 		default:
-			return unavailable("the registry has not been read yet")
+			return errUnread()
 		}
 	}}}
 }

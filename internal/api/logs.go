@@ -39,9 +39,12 @@ func (s *Server) podLog(w http.ResponseWriter, r *http.Request, t target) error 
 	}
 	ctx, cancel := s.watchContext(r.Context(), nil)
 	defer cancel()
-	control := http.NewResponseController(w)
-	out := &logStream{w: w, control: control, to: deadlineWriter{w, control, s.limits.stall}}
+	out := &logStream{w: w, to: newDeadlineWriter(w, s.limits.stall)}
+	if err := out.to.pause(); err != nil { // the first line may be long in coming
+		return fmt.Errorf("write a log: %w", err)
+	}
 	err = s.opts.Logs(ctx, out, pod, o)
+	_ = out.to.begin() // for what is written below; a client that is gone needs none
 	switch {
 	case out.begun: // nothing else can be said any more
 		return nil
@@ -126,10 +129,9 @@ func checkLogOptions(pod *corev1.Pod, o *corev1.PodLogOptions) error {
 
 // A logStream writes text as it comes, to a client that may be slow.
 type logStream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	to      deadlineWriter
-	begun   bool
+	w     http.ResponseWriter
+	to    deadlineWriter
+	begun bool
 }
 
 func (l *logStream) begin() {
@@ -144,7 +146,7 @@ func (l *logStream) Write(p []byte) (int, error) {
 	l.begin()
 	n, err := l.to.Write(p)
 	if err == nil {
-		err = l.control.Flush()
+		err = l.to.flush()
 	}
 	return n, err
 }

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -82,5 +83,38 @@ func TestPodLog(t *testing.T) {
 	}
 	if got := ask(t, s.Handler(), "POST", log, ""); got.code != 405 {
 		t.Errorf("POST: %d", got.code)
+	}
+}
+
+// TestSilentLog checks that a log is followed for longer than a client may
+// leave it unread, over HTTP/2 too.
+func TestSilentLog(t *testing.T) {
+	s, _ := newTestServer(t, 9, at(9, pod("finance", "pay-1", "pay", "10.1.0.5", true)))
+	s.limits.write, s.limits.stall = 100*time.Millisecond, 100*time.Millisecond
+	s.opts.Logs = func(ctx context.Context, w io.Writer, _ *corev1.Pod, _ corev1.PodLogOptions) error {
+		for _, line := range []string{"one\n", "two\n"} {
+			select {
+			case <-time.After(400 * time.Millisecond):
+			case <-ctx.Done(): // it has been cut off
+			}
+			if _, err := io.WriteString(w, line); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	roots := certify(t, s)
+	_, control, _ := start(t, s)
+	for _, http2 := range []bool{false, true} {
+		resp, err := tlsClient(t, roots, http2).Get("https://" + control + "/api/v1/namespaces/finance/pods/pay-1/log?follow=true")
+		if err != nil {
+			t.Errorf("HTTP/2 %t: %v", http2, err)
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if string(body) != "one\ntwo\n" || err != nil {
+			t.Errorf("%s: %q, %v", resp.Proto, body, err)
+		}
 	}
 }

@@ -51,14 +51,15 @@ var fieldManagers = sync.OnceValues(func() (map[managedPart]*managedfields.Field
 // ignored returns the fields that a write of the part does not touch, whatever
 // it says of them: nobody becomes their owner by it.
 func (p managedPart) ignored() map[fieldpath.APIVersion]fieldpath.Filter {
-	untouched := "status"
+	set := fieldpath.NewSet(fieldpath.MakePathOrDie("status"))
 	switch {
+	case p.subresource == "status" && p.kind == registry.Pods:
+		set = fieldpath.NewSet(fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata", "ownerReferences"))
 	case p.subresource == "status":
-		untouched = "spec"
+		set = fieldpath.NewSet(fieldpath.MakePathOrDie("spec"))
 	case !p.kind.HasStatus:
 		return nil
 	}
-	set := fieldpath.NewSet(fieldpath.MakePathOrDie(untouched))
 	return map[fieldpath.APIVersion]fieldpath.Filter{
 		fieldpath.APIVersion(p.kind.GroupVersion().String()): fieldpath.NewExcludeSetFilter(set),
 	}

@@ -42,28 +42,33 @@ func (m *metrics) observe(verb, resource string, code int, took time.Duration) {
 	}
 }
 
-// A recorder notes the status code of an answer, and what else the audit has to
-// know of a request.
+// A recorder notes the status code of an answer, the warnings in it, and what
+// else the audit has to know of a request.
 type recorder struct {
 	http.ResponseWriter
-	code   int    // 0 until the header is written
-	object string // the name of the object that was sent, or that came of it
-	dryRun bool
+	code     int      // 0 until the header is written
+	warnings []string // to be written with it
+	object   string   // the name of the object that was sent, or that came of it
+	dryRun   bool
 }
 
 func (r *recorder) WriteHeader(code int) {
 	if r.code == 0 {
 		r.code = code
+		warn(r.Header(), r.warnings)
 	}
 	r.ResponseWriter.WriteHeader(code)
 }
 
 func (r *recorder) Write(p []byte) (int, error) {
 	if r.code == 0 {
-		r.code = http.StatusOK
+		r.WriteHeader(http.StatusOK)
 	}
 	return r.ResponseWriter.Write(p)
 }
+
+// warn has the answer warn of something, unless it has begun.
+func (r *recorder) warn(warnings ...string) { r.warnings = append(r.warnings, warnings...) }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

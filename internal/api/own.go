@@ -49,7 +49,7 @@ func (s *Server) routeOwn(r *http.Request, rest []string) (call, error) {
 		c.verb, c.serve = "get", s.explain
 		return c, onlyRead(r)
 	case rest[0] == "explain" && len(rest) == 3:
-		c.verb, c.serve = "get", func(w http.ResponseWriter, r *http.Request) error { return s.explainService(w, rest[1], rest[2]) }
+		c.verb, c.serve = "get", func(w http.ResponseWriter, r *http.Request) error { return s.explainService(w, r, rest[1], rest[2]) }
 		return c, onlyRead(r)
 	case rest[0] != leaseResource.Resource || len(rest) > 2:
 		return call{}, errNoResource()

@@ -90,8 +90,9 @@ func (s selection) cut(snapshot *registry.Snapshot, after string, limit int64) p
 
 // kept has the states of the registry that lists have further pages of.
 type kept struct {
-	mu   sync.Mutex // guards the following
-	list []keptSnapshot
+	mu     sync.Mutex // guards the following
+	list   []keptSnapshot
+	expiry *time.Timer // keptFor after the last page of all; nil before the first
 }
 
 type keptSnapshot struct {
@@ -100,17 +101,31 @@ type keptSnapshot struct {
 	used time.Time
 }
 
+func (s keptSnapshot) expired(now time.Time) bool { return now.Sub(s.used) >= keptFor }
+
 // put keeps a state for the pages that follow.
 func (k *kept) put(snapshot *registry.Snapshot, now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.list = slices.DeleteFunc(k.list, func(s keptSnapshot) bool {
-		return s.Revision() == snapshot.Revision() || now.Sub(s.used) > keptFor
+		return s.Revision() == snapshot.Revision() || s.expired(now)
 	})
 	k.list = append(k.list, keptSnapshot{snapshot, now}) // the last used is the last
 	if len(k.list) > maxKept {
 		k.list = slices.Delete(k.list, 0, len(k.list)-maxKept)
 	}
+	if k.expiry == nil {
+		k.expiry = time.AfterFunc(keptFor, k.expire)
+	} else {
+		k.expiry.Reset(keptFor)
+	}
+}
+
+// expire drops what no put would drop, when there are no more lists by pages.
+func (k *kept) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.list = slices.DeleteFunc(k.list, func(s keptSnapshot) bool { return s.expired(time.Now()) })
 }
 
 // at returns the state at a revision, or nil when it is not kept any more.
@@ -118,7 +133,7 @@ func (k *kept) at(revision int64, now time.Time) *registry.Snapshot {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, s := range k.list {
-		if s.Revision() == revision && now.Sub(s.used) <= keptFor {
+		if s.Revision() == revision && !s.expired(now) {
 			return s.Snapshot
 		}
 	}

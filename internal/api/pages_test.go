@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -108,6 +110,29 @@ func TestPageGone(t *testing.T) {
 	if names, meta := readPage(t, h, goOn(got.status.ListMeta)); !strings.HasPrefix(names, "a/00 a/1") || meta.ResourceVersion == first.ResourceVersion {
 		t.Errorf("what remains: %s, %+v", names, meta)
 	}
+}
+
+// TestKeptExpire checks that states are not kept for lists that nobody reads on.
+func TestKeptExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := registry.NewStore()
+		var k kept
+		for revision := range int64(2) {
+			store.Replace(revision+1, nil)
+			k.put(store.Snapshot(), time.Now())
+			time.Sleep(keptFor - time.Second)
+		}
+		if k.at(1, time.Now()) != nil || k.at(2, time.Now()) == nil {
+			t.Error("the one that has not expired is not there alone")
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if len(k.list) > 0 {
+			t.Errorf("%d are kept without a reader", len(k.list))
+		}
+	})
 }
 
 func FuzzParseCursor(f *testing.F) {

@@ -67,9 +67,9 @@ func (s *Server) patch(w http.ResponseWriter, r *http.Request, t target, enc enc
 	if err != nil {
 		return err
 	}
-	warn(w.Header(), validation.warnings...)
+	noted(w).warn(validation.warnings...)
 	if t.subresource == "" {
-		warn(w.Header(), registry.Warnings(obj, code == http.StatusCreated)...)
+		noted(w).warn(registry.Warnings(obj, code == http.StatusCreated)...)
 	}
 	return s.answerObject(w, r, enc, code, obj)
 }

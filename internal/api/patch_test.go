@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -41,6 +42,10 @@ func TestPatched(t *testing.T) {
 	}
 	// Kubernetes says no more than this.
 	const rejected = "the server rejected our request due to an error in our request"
+	var doubling []string
+	for i := range 18 {
+		doubling = append(doubling, fmt.Sprintf(`{"op":"copy","from":"/metadata/labels","path":"/metadata/labels/%d"}`, i))
+	}
 	tests := []struct {
 		name, typ, patch, validation string
 		ports                        string // after it
@@ -58,6 +63,8 @@ func TestPatched(t *testing.T) {
 		{name: "JSON: no patch", typ: jsonPatchType, patch: `{}`, reason: metav1.StatusReasonBadRequest, message: "cannot unmarshal object"},
 		{name: "JSON: too many", typ: jsonPatchType, patch: "[" + strings.Repeat(`{"op":"test","path":"/a"},`, maxOperations) + `{"op":"test","path":"/a"}]`,
 			reason: metav1.StatusReasonRequestEntityTooLarge, message: "The allowed maximum operations in a JSON patch is 10000, got 10001"},
+		{name: "JSON: copies that double", typ: jsonPatchType, patch: "[" + strings.Join(doubling, ",") + "]",
+			reason: metav1.StatusReasonInvalid, message: rejected},
 		{name: "merge: a list is replaced", typ: mergeType, patch: `{"spec":{"ports":[{"name":"admin","port":81,"targetPort":9}]}}`, ports: "admin:9", labels: 2},
 		{name: "merge: null removes", typ: mergeType, patch: `{"metadata":{"labels":{"tier":null}}}`, ports: "http:8080 admin:8081", labels: 1},
 		{name: "merge: not JSON", typ: mergeType, patch: `{`, reason: metav1.StatusReasonBadRequest, message: "Invalid JSON Patch"},
@@ -123,7 +130,7 @@ func TestPatch(t *testing.T) {
 	}
 	status := patch("/pay/status", mergeType, `{"metadata":{"labels":{"a":"b"}},"spec":{"type":"NodePort"},`+
 		`"status":{"conditions":[{"type":"X","status":"True","reason":"Test","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`)
-	if svc := decode[corev1.Service](t, status.body); status.code != 200 || len(svc.Status.Conditions) != 1 || svc.Labels["a"] != "" || svc.Spec.Type != "ClusterIP" {
+	if svc := decode[corev1.Service](t, status.body); status.code != 200 || len(svc.Status.Conditions) != 1 || svc.Labels["a"] != "b" || svc.Spec.Type != "ClusterIP" {
 		t.Errorf("status: %d %s", status.code, status.body)
 	}
 	tests := []struct {

@@ -22,6 +22,10 @@ import (
 // maxOperations bounds the operations of a JSON patch, as Kubernetes does.
 const maxOperations = 10000
 
+// Each copy in a JSON patch may double the document, so that some bytes of
+// patch would fill the memory (CVE-2019-1002100): what they copy is bounded.
+func init() { jsonpatch.AccumulatedCopySizeLimit = bodyLimit }
+
 // patched returns what patch makes of old. Its errors are in the words of
 // Kubernetes' API server.
 func patched(old registry.Object, typ types.PatchType, patch []byte, validation *fieldValidation) (registry.Object, error) {

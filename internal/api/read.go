@@ -21,7 +21,7 @@ func (s *Server) snapshot(ctx context.Context, revision int64) (*registry.Snapsh
 	select {
 	case <-s.opts.Store.Synced():
 	case <-ctx.Done():
-		return nil, unavailable("the registry has not been read yet")
+		return nil, errUnread()
 	}
 	if err := s.opts.Store.WaitRevision(ctx, revision); err != nil {
 		now := s.opts.Store.Snapshot().Revision()
@@ -34,8 +34,9 @@ func (s *Server) snapshot(ctx context.Context, revision int64) (*registry.Snapsh
 	return s.opts.Store.Snapshot(), nil
 }
 
-func unavailable(reason string) error {
-	err := apierrors.NewServiceUnavailable(reason)
+// errUnread is the answer before the first sync.
+func errUnread() error {
+	err := apierrors.NewServiceUnavailable("the registry has not been read yet")
 	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: 1}
 	return err
 }

@@ -178,9 +178,12 @@ func TestWaitForRevision(t *testing.T) {
 func TestBeforeSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := registry.NewStore()
-		s := New(Options{Store: store})
+		s := New(Options{Store: store, Explain: func(Question) (Explanation, error) { return Explanation{}, nil }})
 		defer s.Close()
-		for _, url := range []string{"/api/v1/services", "/api/v1/services?watch=1", "/api/v1/services?watch=1&resourceVersion=5", "/api/v1/namespaces/a/services/b"} {
+		for _, url := range []string{
+			"/api/v1/services", "/api/v1/services?watch=1", "/api/v1/services?watch=1&resourceVersion=5", "/api/v1/namespaces/a/services/b",
+			"/apis/usher.internal/v1/explain", "/apis/usher.internal/v1/explain/a/b",
+		} {
 			got := ask(t, s.Handler(), "GET", url, "")
 			if got.code != http.StatusServiceUnavailable || got.status.Message != "the registry has not been read yet" ||
 				got.header.Get("Retry-After") != "1" {

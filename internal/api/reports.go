@@ -138,7 +138,7 @@ func (s *Server) report(w http.ResponseWriter, r *http.Request) error {
 	if _, err := uuid.Parse(hello.Session); err != nil {
 		return apierrors.NewBadRequest(fmt.Sprintf("session must be a UUID, got %q", hello.Session))
 	}
-	out := &reportAnswers{to: deadlineWriter{w, control, s.limits.stall}, control: control, cancel: cancel,
+	out := &reportAnswers{to: newDeadlineWriter(w, s.limits.stall), cancel: cancel,
 		asks: make(chan int64, 1), loads: make(chan []ReportedLoad, 1)}
 	stream, last, err := s.opts.Reports.Begin(hello.Session, out)
 	if err != nil {
@@ -192,13 +192,12 @@ func nextReport(lines *bufio.Scanner) (r ConnectionReport, err error) {
 
 // reportAnswers writes to a reporter. One that does not read is given up.
 type reportAnswers struct {
-	control *http.ResponseController
-	cancel  context.CancelFunc
-	asks    chan int64          // the last question, if that has not been put yet
-	loads   chan []ReportedLoad // and what was told last
+	cancel context.CancelFunc
+	asks   chan int64          // the last question, if that has not been put yet
+	loads  chan []ReportedLoad // and what was told last
 
 	mu sync.Mutex // guards the following
-	to io.Writer
+	to deadlineWriter
 }
 
 func (a *reportAnswers) send(v ReportAnswer) bool {
@@ -206,7 +205,7 @@ func (a *reportAnswers) send(v ReportAnswer) bool {
 	defer a.mu.Unlock()
 	err := json.NewEncoder(a.to).Encode(v)
 	if err == nil {
-		err = a.control.Flush()
+		err = a.to.flush()
 	}
 	if err != nil {
 		a.cancel()

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // Nothing that a web page can make a browser send, and nobody without a token,
@@ -238,6 +240,34 @@ func TestSlowClients(t *testing.T) {
 			t.Errorf("afterwards: %d", got.code)
 		}
 	})
+}
+
+// A connection of HTTP/2 that has no calls ends as one of HTTP/1.1 does.
+func TestIdleHTTP2(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	s.limits.idle = 100 * time.Millisecond
+	_, control, _ := start(t, s)
+	c := dial(t, "tcp", control)
+	fmt.Fprint(c, http2.ClientPreface)
+	framer := http2.NewFramer(c, c)
+	if err := framer.WriteSettings(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		frame, err := framer.ReadFrame()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("the connection ends with %v", err)
+			}
+			return
+		}
+		// A client that does not answer is given a little longer.
+		if ping, ok := frame.(*http2.PingFrame); ok && !ping.IsAck() {
+			if err := framer.WritePing(true, ping.Data); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // However many watches are open on the control port, and however many requests

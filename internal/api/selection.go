@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"usher/registry"
 )
@@ -37,7 +36,7 @@ func parseOptions(t target, query url.Values) (selection, metav1.ListOptions, er
 		return selection{}, opts, apierrors.NewBadRequest(err.Error())
 	}
 	if errs := validation.ValidateListOptions(&parsed, true); len(errs) > 0 {
-		return selection{}, opts, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: "ListOptions"}, "", errs)
+		return selection{}, opts, invalidOptions("ListOptions", errs)
 	}
 	for _, r := range parsed.FieldSelector.Requirements() {
 		if _, ok := fieldValue(t.kind.New(), r.Field); !ok {

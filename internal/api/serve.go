@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 
 	"github.com/soheilhy/cmux"
 	"golang.org/x/sync/errgroup"
@@ -53,7 +54,8 @@ func (s *Server) Serve(ctx context.Context) error {
 	if local != nil {
 		srv := s.newHTTPServer(s.Handler())
 		srv.ConnContext = withPeer
-		s.serveHTTP(ctx, g, local, local, srv)
+		g.Go(func() error { return unlessClosed(srv.Serve(local)) })
+		g.Go(func() error { return s.drain(ctx, local, srv) })
 	}
 	if control != nil {
 		s.serveControl(ctx, g, control)
@@ -81,16 +83,21 @@ func (s *Server) serveControl(ctx context.Context, g *errgroup.Group, root *list
 
 	mux := cmux.New(root)
 	mux.SetReadTimeout(s.limits.header) // a silent client holds a goroutine until then
+	var servers []*http.Server
+	serve := func(part net.Listener, h http.Handler) {
+		srv := s.newHTTPServer(h)
+		servers = append(servers, srv)
+		g.Go(func() error { return unlessClosed(srv.Serve(part)) })
+	}
 	if s.opts.Certify != nil {
-		part := tls.NewListener(mux.Match(cmux.TLS()), s.opts.Certify(hosts))
-		s.serveHTTP(ctx, g, root, part, s.newHTTPServer(s.withGRPC(health, handler)))
+		serve(tls.NewListener(mux.Match(cmux.TLS()), s.opts.Certify(hosts)), s.withGRPC(health, handler))
 	}
 	grpcPart := mux.Match(cmux.HTTP2())
 	g.Go(func() error { return unlessClosed(health.Serve(grpcPart)) })
-	httpPart := mux.Match(cmux.HTTP1Fast(http.MethodPatch)) // which it leaves out
-	s.serveHTTP(ctx, g, root, httpPart, s.newHTTPServer(handler))
+	serve(mux.Match(cmux.HTTP1Fast(http.MethodPatch)), handler) // which it leaves out
+	g.Go(func() error { return s.drain(ctx, root, servers...) })
 	g.Go(func() error {
-		// It returns only when no client is undecided: serveHTTP closes those.
+		// It returns only when no client is undecided: drain closes those.
 		return unlessClosed(mux.Serve())
 	})
 }
@@ -105,21 +112,25 @@ func (s *Server) newHTTPServer(h http.Handler) *http.Server {
 	}
 }
 
-// serveHTTP serves HTTP on l, whose connections root knows.
-func (s *Server) serveHTTP(ctx context.Context, g *errgroup.Group, root *listener, l net.Listener, srv *http.Server) {
-	g.Go(func() error { return unlessClosed(srv.Serve(l)) })
-	g.Go(func() error {
-		<-ctx.Done()
-		root.Close()
-		root.closeConns(false)
-		grace, cancel := context.WithTimeout(context.Background(), s.limits.grace)
-		defer cancel()
-		if err := srv.Shutdown(grace); err != nil {
-			s.log.Warn("requests cut off at shutdown", "listener", root.Addr(), "err", err)
-		}
-		root.closeConns(true) // also those that cmux is undecided about
-		return nil
-	})
+// drain closes root once ctx is done, and its connections when the requests to
+// all its servers have ended, or their time is over.
+func (s *Server) drain(ctx context.Context, root *listener, servers ...*http.Server) error {
+	<-ctx.Done()
+	root.Close()
+	root.closeConns(false)
+	grace, cancel := context.WithTimeout(context.Background(), s.limits.grace)
+	defer cancel()
+	var ending sync.WaitGroup
+	for _, srv := range servers {
+		ending.Go(func() {
+			if err := srv.Shutdown(grace); err != nil {
+				s.log.Warn("requests cut off at shutdown", "listener", root.Addr(), "err", err)
+			}
+		})
+	}
+	ending.Wait()
+	root.closeConns(true) // also those that cmux is undecided about
+	return nil
 }
 
 // unlessClosed returns err unless it says that a server has been shut down.

@@ -15,8 +15,8 @@ import (
 // An eventStream writes watch events, one JSON document a line. Its first
 // error sticks, and is returned by flush.
 type eventStream struct {
-	control  *http.ResponseController
-	buf      *bufio.Writer
+	to       deadlineWriter
+	buf      *bufio.Writer // into to
 	enc      *json.Encoder
 	err      error
 	printing *printing // not nil: events carry Tables
@@ -26,11 +26,11 @@ type eventStream struct {
 // newEventStream begins the answer of a watch. A write that makes no progress
 // for stallLimit ends it.
 func newEventStream(w http.ResponseWriter, stallLimit time.Duration) *eventStream {
-	control := http.NewResponseController(w)
-	buf := bufio.NewWriterSize(deadlineWriter{w, control, stallLimit}, 32<<10)
+	to := newDeadlineWriter(w, stallLimit)
+	buf := bufio.NewWriterSize(to, 32<<10)
 	w.Header().Set("Content-Type", mediaJSON)
 	w.WriteHeader(http.StatusOK)
-	return &eventStream{control: control, buf: buf, enc: json.NewEncoder(buf)}
+	return &eventStream{to: to, buf: buf, enc: json.NewEncoder(buf)}
 }
 
 // send writes one event about obj. In a Table a bookmark has a row too, as
@@ -65,17 +65,13 @@ func (s *eventStream) write(typ watch.EventType, object any) {
 	}
 }
 
-// flush sends what has been written to the client. A deadline that passes while
-// nothing is written would end a stream of HTTP/2, so none is left behind.
+// flush sends what has been written to the client.
 func (s *eventStream) flush() error {
 	if s.err == nil {
 		s.err = s.buf.Flush()
 	}
 	if s.err == nil {
-		s.err = s.control.Flush()
-	}
-	if s.err == nil {
-		s.err = s.control.SetWriteDeadline(time.Time{})
+		s.err = s.to.flush()
 	}
 	return s.err
 }
@@ -88,9 +84,29 @@ type deadlineWriter struct {
 	limit   time.Duration
 }
 
+func newDeadlineWriter(w http.ResponseWriter, limit time.Duration) deadlineWriter {
+	return deadlineWriter{w, http.NewResponseController(w), limit}
+}
+
 func (d deadlineWriter) Write(p []byte) (int, error) {
-	if err := d.control.SetWriteDeadline(time.Now().Add(d.limit)); err != nil {
+	if err := d.begin(); err != nil {
 		return 0, err
 	}
 	return d.w.Write(p)
+}
+
+// begin sets the deadline of what is written next.
+func (d deadlineWriter) begin() error { return d.control.SetWriteDeadline(time.Now().Add(d.limit)) }
+
+// pause takes the deadline away until the next write: one that passes while
+// nothing is written would end a stream of HTTP/2.
+func (d deadlineWriter) pause() error { return d.control.SetWriteDeadline(time.Time{}) }
+
+// flush sends what has been written to the client, and leaves no deadline
+// behind.
+func (d deadlineWriter) flush() error {
+	if err := d.control.Flush(); err != nil {
+		return err
+	}
+	return d.pause()
 }

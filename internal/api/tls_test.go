@@ -201,3 +201,43 @@ func TestTLSOnly(t *testing.T) {
 		t.Errorf("addresses %s", got)
 	}
 }
+
+// TestShutdownWithTLS checks that a request to the control port is answered at
+// shutdown though the other of its servers has nothing to wait for.
+func TestShutdownWithTLS(t *testing.T) {
+	for _, proto := range []string{"plain", "HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			s, _ := newTestServer(t, 9)
+			entered := make(chan struct{})
+			s.opts.Metrics = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				close(entered)
+				<-s.control.closed
+				select {
+				case <-r.Context().Done(): // it has been cut off
+				case <-time.After(300 * time.Millisecond):
+				}
+				io.WriteString(w, "done")
+			})
+			roots := certify(t, s)
+			_, control, stop := start(t, s)
+			client, url := tcpClient(t), "http://"+control
+			if proto != "plain" {
+				client, url = tlsClient(t, roots, proto == "HTTP/2.0"), "https://"+control
+			}
+			stopped := make(chan error, 1)
+			go func() {
+				<-entered
+				stopped <- stop()
+			}()
+			resp, err := client.Get(url + "/metrics")
+			if err != nil {
+				t.Error(err)
+			} else if got := readReply(t, resp); got.body != "done" {
+				t.Errorf("%d %q", got.code, got.body)
+			}
+			if err := <-stopped; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+}

@@ -18,9 +18,9 @@ const (
 	maxWarning  = 256
 )
 
-// warn adds warnings to the headers of an answer, each once. Clients show them
-// to people.
-func warn(h http.Header, warnings ...string) {
+// warn adds all warnings of an answer to its headers, each once. Clients show
+// them to people.
+func warn(h http.Header, warnings []string) {
 	total := 0
 	for _, text := range warnings {
 		total += utf8.RuneCountInString(text)
@@ -49,7 +49,7 @@ func deprecating(k *registry.Kind, serve func(http.ResponseWriter, *http.Request
 		return serve
 	}
 	return func(w http.ResponseWriter, r *http.Request) error {
-		warn(w.Header(), text)
+		noted(w).warn(text)
 		return serve(w, r)
 	}
 }

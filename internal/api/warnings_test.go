@@ -63,7 +63,7 @@ func TestWarnings(t *testing.T) {
 // headers that no client reads.
 func TestWarningsEnd(t *testing.T) {
 	h := make(map[string][]string)
-	warn(h, "a", "b", "a")
+	warn(h, []string{"a", "b", "a"})
 	if diff := cmp.Diff([]string{`299 - "a"`, `299 - "b"`}, h["Warning"]); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -72,7 +72,7 @@ func TestWarningsEnd(t *testing.T) {
 		many = append(many, fmt.Sprint(i)+strings.Repeat("ä", 1000))
 	}
 	clear(h)
-	warn(h, many...)
+	warn(h, many)
 	total := 0
 	for _, header := range h["Warning"] {
 		n := utf8.RuneCountInString(header) - len(`299 - ""`)
@@ -83,5 +83,24 @@ func TestWarningsEnd(t *testing.T) {
 	}
 	if total != 4096 {
 		t.Errorf("%d characters, want 4096", total)
+	}
+}
+
+// TestWarningsOfAll checks that the bound is one for all who have something to
+// say of a request.
+func TestWarningsOfAll(t *testing.T) {
+	h := newRegistryServer(t).Handler()
+	var fields []string
+	for i := range 30 {
+		fields = append(fields, fmt.Sprintf(`"f%d%s":1`, i, strings.Repeat("x", 200)))
+	}
+	url := "/api/v1/namespaces/finance/endpoints"
+	got := do(t, h, "POST", url, `{"metadata":{"name":"a"},`+strings.Join(fields, ",")+`}`, 201)
+	list, total := warnings(t, got), 0
+	for _, text := range list {
+		total += utf8.RuneCountInString(text)
+	}
+	if !strings.HasPrefix(list[0], "v1 Endpoints is deprecated") || total != maxWarnings {
+		t.Errorf("%d characters from %q on, want %d", total, list[0], maxWarnings)
 	}
 }

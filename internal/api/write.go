@@ -66,8 +66,8 @@ func (s *Server) create(w http.ResponseWriter, r *http.Request, t target, enc en
 	if obj, err = writer.Create(r.Context(), obj); err != nil {
 		return err
 	}
-	warn(w.Header(), validation.warnings...)
-	warn(w.Header(), registry.Warnings(obj, true)...)
+	noted(w).warn(validation.warnings...)
+	noted(w).warn(registry.Warnings(obj, true)...)
 	return s.answerObject(w, r, enc, http.StatusCreated, obj)
 }
 
@@ -89,12 +89,16 @@ func (s *Server) update(w http.ResponseWriter, r *http.Request, t target, enc en
 		return err
 	}
 	writer := s.writer(opts.DryRun).As(manager(opts.FieldManager, r.UserAgent()))
-	if obj, err = writer.Update(r.Context(), obj, t.subresource); err != nil {
+	wanted := obj
+	obj, err = writer.Change(r.Context(), t.key(), t.subresource, func(registry.Object) (registry.Object, error) {
+		return wanted.DeepCopyObject().(registry.Object), nil
+	})
+	if err != nil {
 		return err
 	}
-	warn(w.Header(), validation.warnings...)
+	noted(w).warn(validation.warnings...)
 	if t.subresource == "" {
-		warn(w.Header(), registry.Warnings(obj, false)...)
+		noted(w).warn(registry.Warnings(obj, false)...)
 	}
 	return s.answerObject(w, r, enc, http.StatusOK, obj)
 }

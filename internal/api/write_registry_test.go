@@ -3,11 +3,15 @@ package api
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"usher/registry"
 )
 
 // One object's life, through the API and etcd.
@@ -194,5 +198,58 @@ func TestStatusIsKept(t *testing.T) {
 	}
 	if got := ingress(do(t, h, "PUT", financeServices+"/a", `{"metadata":{"name":"a"},"spec":{"ports":[{"port":80}]}}`, 200)); got != "" {
 		t.Errorf("no load balancer any more, and still %q", got)
+	}
+}
+
+// TestStatusTakesMetadata checks what a write of the status takes with it, and
+// who becomes the owner of it.
+func TestStatusTakesMetadata(t *testing.T) {
+	h := newRegistryServer(t).Handler()
+	const metadata = `{"metadata":{"name":"a","labels":{"l":"1"},"annotations":{"a":"1"},"ownerReferences":[{"apiVersion":"v1","kind":"Node","name":"n","uid":"u"}]}`
+	for _, tt := range []struct {
+		kind             *registry.Kind
+		all, spec, wrong string
+		owned            bool // ownerReferences are taken
+	}{
+		{registry.Services, financeServices, `{"ports":[{"port":80}]}`, `{"ports":[{"port":81}]}`, true},
+		{registry.Pods, "/api/v1/namespaces/finance/pods", `{"containers":[{"name":"c","image":"i"}]}`, `{"containers":[{"name":"c","image":"j"}]}`, false},
+		{registry.Namespaces, "/api/v1/namespaces", `{}`, `{"finalizers":["example.com/x"]}`, true},
+		{registry.Nodes, "/api/v1/nodes", `{"unschedulable":true}`, `{}`, true},
+	} {
+		made := decode[metav1.PartialObjectMetadata](t, do(t, h, "POST", tt.all, `{"metadata":{"name":"a"},"spec":`+tt.spec+`}`, 201).body)
+		for method, typ := range map[string]string{"PATCH": mergeType, "PUT": mediaJSON} {
+			body := metadata + `,"spec":` + tt.wrong + `}`
+			got := ask(t, h, method, tt.all+"/a/status?fieldManager="+method, body, "Content-Type", typ)
+			obj := decode[metav1.PartialObjectMetadata](t, got.body)
+			if got.code != 200 || obj.Labels["l"] != "1" || obj.Annotations["a"] != "1" || (len(obj.OwnerReferences) == 1) != tt.owned || obj.Generation != made.Generation {
+				t.Errorf("%s %s: %d %s", tt.kind.Kind, method, got.code, got.body)
+			}
+			i := slices.IndexFunc(obj.ManagedFields, func(m metav1.ManagedFieldsEntry) bool { return m.Manager == method && m.Subresource == "status" })
+			if i < 0 {
+				t.Fatalf("%s %s: nobody has set something: %s", tt.kind.Kind, method, got.body)
+			}
+			if fields := obj.ManagedFields[i].FieldsV1.String(); !strings.Contains(fields, `"f:l":`) ||
+				strings.Contains(fields, "f:ownerReferences") != tt.owned || strings.Contains(fields, "f:spec") {
+				t.Errorf("%s %s: owns %s", tt.kind.Kind, method, fields)
+			}
+			do(t, h, "PUT", tt.all+"/a/status", `{"metadata":{"name":"a"}}`, 200) // takes all of it away
+		}
+	}
+}
+
+// TestUpdateOfStatusAlone checks that usher's own writes of a status leave all
+// else as it is.
+func TestUpdateOfStatusAlone(t *testing.T) {
+	s := newRegistryServer(t)
+	do(t, s.Handler(), "POST", "/api/v1/nodes", `{"metadata":{"name":"a","labels":{"l":"1"}}}`, 201)
+	node := registry.Nodes.New().(*corev1.Node)
+	node.Name, node.Status.NodeInfo.Architecture = "a", "riscv64"
+	got, err := s.opts.Writer.Update(t.Context(), node, "status")
+	if err != nil || got.GetLabels()["l"] != "1" || got.(*corev1.Node).Status.NodeInfo.Architecture != "riscv64" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	node.ResourceVersion = "1"
+	if _, err := s.opts.Writer.Update(t.Context(), node, "status"); !apierrors.IsConflict(err) {
+		t.Errorf("of an old state: %v", err)
 	}
 }

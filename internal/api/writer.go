@@ -140,11 +140,16 @@ func (w *Writer) read(ctx context.Context, key registry.Key) (registry.Object, i
 	if err != nil {
 		return nil, 0, statusError(err, key)
 	}
-	revision, err := strconv.ParseInt(obj.GetResourceVersion(), 10, 64)
+	revision, err := revisionOf(obj)
 	if err != nil {
 		return nil, 0, apierrors.NewInternalError(err)
 	}
 	return obj, revision, nil
+}
+
+// revisionOf returns the revision of a stored object.
+func revisionOf(obj registry.Object) (int64, error) {
+	return strconv.ParseInt(obj.GetResourceVersion(), 10, 64)
 }
 
 // statusError puts an error of the registry's client into Kubernetes' words.

@@ -26,6 +26,15 @@ var protectedNamespaces = []string{metav1.NamespaceDefault, metav1.NamespaceSyst
 // collector, so the propagation policy makes no difference: what follows from
 // an object goes with it.
 func (w *Writer) Delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) (obj registry.Object, gone bool, err error) {
+	obj, gone, err = w.delete(ctx, key, opts)
+	if gone {
+		err = w.finishNamespace(ctx, key.Namespace)
+	}
+	return obj, gone, err
+}
+
+// delete is Delete that leaves alone the Namespace of what it removes.
+func (w *Writer) delete(ctx context.Context, key registry.Key, opts metav1.DeleteOptions) (obj registry.Object, gone bool, err error) {
 	for range attempts {
 		obj, gone, err = w.deleteOnce(ctx, key, opts)
 		if !errors.As(err, new(*etcd.ConflictError)) {
@@ -53,13 +62,7 @@ func (w *Writer) deleteOnce(ctx context.Context, key registry.Key, opts metav1.D
 		if slices.Contains(protectedNamespaces, key.Name) {
 			return nil, false, apierrors.NewForbidden(key.Kind.GroupResource(), key.Name, errors.New("this namespace may not be deleted"))
 		}
-		if err := w.empty(ctx, key.Name); err != nil {
-			return nil, false, err
-		}
-		if w.inUse(key.Name) {
-			terminating, err := w.markDeleted(ctx, obj, revision)
-			return terminating, false, err
-		}
+		return w.deleteNamespace(ctx, obj, revision)
 	case *networkingv1.ServiceCIDR:
 		if w.needed(obj) {
 			retired, err := w.retire(ctx, obj, revision)
@@ -78,6 +81,30 @@ func (w *Writer) deleteOnce(ctx context.Context, key registry.Key, opts metav1.D
 	return obj, err == nil, err
 }
 
+// deleteNamespace deletes a Namespace and what is in it. It is marked first, so
+// that nothing new comes in meanwhile.
+func (w *Writer) deleteNamespace(ctx context.Context, ns *corev1.Namespace, revision int64) (registry.Object, bool, error) {
+	marked, err := w.markDeleted(ctx, ns, revision)
+	if err == nil {
+		err = w.empty(ctx, ns.Name)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if len(ns.Finalizers) > 0 || !w.dryRun && w.inUse(ns.Name) {
+		return marked, false, nil
+	}
+	if revision, err = revisionOf(marked); err != nil {
+		return nil, false, err
+	}
+	removed, err := w.remove(ctx, marked, revision)
+	var conflict *etcd.ConflictError
+	if errors.As(err, &conflict) && !conflict.Exists {
+		return marked, true, nil // whoever deleted the last object in it was faster
+	}
+	return removed, err == nil, err
+}
+
 // remove removes obj, which is as it was at revision, and what it has claimed.
 func (w *Writer) remove(ctx context.Context, obj registry.Object, revision int64) (registry.Object, error) {
 	released, err := w.releases(ctx, obj)
@@ -88,7 +115,7 @@ func (w *Writer) remove(ctx context.Context, obj registry.Object, revision int64
 	if err != nil {
 		return nil, err
 	}
-	return stored(obj, revision), w.finishNamespace(ctx, obj.GetNamespace())
+	return stored(obj, revision), nil
 }
 
 // markDeleted says of obj that it is to go: at once, were it not for its
@@ -140,13 +167,16 @@ func gracePeriod(pod *corev1.Pod, opts metav1.DeleteOptions) int64 {
 	if pod.Annotations[registry.AnnotationLease] == "" {
 		return 0
 	}
+	grace := int64(corev1.DefaultTerminationGracePeriodSeconds)
 	if opts.GracePeriodSeconds != nil {
-		return *opts.GracePeriodSeconds
+		grace = *opts.GracePeriodSeconds
+	} else if pod.Spec.TerminationGracePeriodSeconds != nil {
+		grace = *pod.Spec.TerminationGracePeriodSeconds
 	}
-	if pod.Spec.TerminationGracePeriodSeconds != nil {
-		return *pod.Spec.TerminationGracePeriodSeconds
+	if grace < 0 { // as Kubernetes takes it
+		return 1
 	}
-	return corev1.DefaultTerminationGracePeriodSeconds
+	return grace
 }
 
 func checkPreconditions(key registry.Key, obj registry.Object, p *metav1.Preconditions) error {
@@ -165,11 +195,10 @@ func checkPreconditions(key registry.Key, obj registry.Object, p *metav1.Precond
 	return nil
 }
 
-// inUse reports whether there is something in a namespace that was deleted and
-// is not gone. A dry run has left everything there.
+// inUse reports whether there is something in a namespace.
 func (w *Writer) inUse(namespace string) bool {
 	for range w.contents(namespace) {
-		return !w.dryRun
+		return true
 	}
 	return false
 }
@@ -191,11 +220,11 @@ func (w *Writer) contents(namespace string) iter.Seq[registry.Object] {
 }
 
 // finishNamespace removes a Namespace that was waiting for the last object in
-// it. What went without a write, with its lease, Repair finds.
+// it, which is gone. What went without a write, with its lease, Repair finds.
 func (w *Writer) finishNamespace(ctx context.Context, name string) error {
 	key := registry.Key{Kind: registry.Namespaces, Name: name}
 	ns := w.Store.Snapshot().Get(key)
-	if name == "" || ns == nil || ns.GetDeletionTimestamp() == nil || w.inUse(name) {
+	if w.dryRun || name == "" || ns == nil || ns.GetDeletionTimestamp() == nil || w.inUse(name) {
 		return nil
 	}
 	if _, _, err := w.Delete(ctx, key, metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
@@ -217,7 +246,7 @@ func errTerminating(key registry.Key) error {
 // empty deletes everything in a namespace.
 func (w *Writer) empty(ctx context.Context, namespace string) error {
 	for obj := range w.contents(namespace) {
-		if _, _, err := w.Delete(ctx, registry.KeyOf(obj), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if _, _, err := w.delete(ctx, registry.KeyOf(obj), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +27,7 @@ type repair struct {
 // holds, and reports both, in Kubernetes' words where it has them. An address
 // that two objects have is reported only: which of them is to get another is
 // for people to say. It also removes the ServiceCIDRs that were waiting for
-// their last address, and the Namespaces for the last object in them.
+// their last address, and empties and removes the Namespaces that are to go.
 func (w *Writer) Repair(ctx context.Context, report func(about registry.Object, reason, message string)) error {
 	r := &repair{w: w, snapshot: w.Store.Snapshot(), report: report, held: make(map[registry.Key]bool)}
 	var errs []error
@@ -44,17 +43,25 @@ func (w *Writer) Repair(ctx context.Context, report func(about registry.Object, 
 			errs = append(errs, r.takeBack(ctx, claim))
 		}
 	}
-	for obj := range r.snapshot.List(registry.ServiceCIDRs, "") {
-		if obj.GetDeletionTimestamp() != nil && !w.needed(obj.(*networkingv1.ServiceCIDR)) {
-			if _, _, err := w.Delete(ctx, registry.KeyOf(obj), metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
-				errs = append(errs, err)
-			}
+	for _, kind := range []*registry.Kind{registry.ServiceCIDRs, registry.Namespaces} {
+		for obj := range r.snapshot.List(kind, "") {
+			errs = append(errs, r.finish(ctx, obj))
 		}
 	}
-	for obj := range r.snapshot.List(registry.Namespaces, "") {
-		errs = append(errs, w.finishNamespace(ctx, obj.GetName()))
-	}
 	return errors.Join(errs...)
+}
+
+// finish goes on with the deletion of an object that was waiting for others. In
+// a Namespace there may be some that came while it was being marked.
+func (r *repair) finish(ctx context.Context, obj registry.Object) error {
+	cidr, ok := obj.(*networkingv1.ServiceCIDR)
+	if obj.GetDeletionTimestamp() == nil || ok && r.w.needed(cidr) {
+		return nil
+	}
+	if _, _, err := r.w.Delete(ctx, registry.KeyOf(obj), metav1.DeleteOptions{}); !apierrors.IsNotFound(err) {
+		return err
+	}
+	return nil
 }
 
 // mend sees to it that obj has the claim under key.
@@ -77,7 +84,7 @@ func (r *repair) mend(ctx context.Context, obj registry.Object, key registry.Key
 	default:
 		r.report(obj, "ClusterIPNotAllocated", name+" has a wrong reference; repairing")
 		var err error
-		if revision, err = strconv.ParseInt(claim.GetResourceVersion(), 10, 64); err != nil {
+		if revision, err = revisionOf(claim); err != nil {
 			return err
 		}
 	}
@@ -106,7 +113,7 @@ func (r *repair) takeBack(ctx context.Context, claim registry.Object) error {
 	if r.held[key] || r.holds(owner, key) || claim.GetLabels()[networkingv1.LabelManagedBy] != managedBy {
 		return nil
 	}
-	revision, err := strconv.ParseInt(claim.GetResourceVersion(), 10, 64)
+	revision, err := revisionOf(claim)
 	if err != nil {
 		return err
 	}

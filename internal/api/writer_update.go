@@ -20,15 +20,22 @@ import (
 // Update replaces an object, or with subresource "status" its status alone,
 // and returns it as stored. A resourceVersion in obj must be the present one.
 func (w *Writer) Update(ctx context.Context, obj registry.Object, subresource string) (registry.Object, error) {
-	return w.Change(ctx, registry.KeyOf(obj), subresource, func(registry.Object) (registry.Object, error) {
-		return obj.DeepCopyObject().(registry.Object), nil
+	return w.Change(ctx, registry.KeyOf(obj), subresource, func(old registry.Object) (registry.Object, error) {
+		if subresource == "" {
+			return obj.DeepCopyObject().(registry.Object), nil
+		}
+		out := withStatus(old.DeepCopyObject().(registry.Object), obj)
+		out.SetUID(obj.GetUID())
+		out.SetResourceVersion(obj.GetResourceVersion())
+		return out, nil
 	})
 }
 
-// Change replaces an object, or with subresource "status" its status alone, by
-// what change makes of it, and returns it as stored. change must leave the old
-// object as it is; it is called again when somebody else was faster. A
-// resourceVersion that it sets must be the present one.
+// Change replaces an object, or with subresource "status" its status and what
+// people write in its metadata, by what change makes of it, and returns it as
+// stored. change must leave the old object as it is; it is called again when
+// somebody else was faster. A resourceVersion that it sets must be the present
+// one.
 func (w *Writer) Change(ctx context.Context, key registry.Key, subresource string, change func(old registry.Object) (registry.Object, error)) (registry.Object, error) {
 	owned := func(old registry.Object) (registry.Object, error) {
 		obj, err := change(old)
@@ -107,10 +114,7 @@ func (w *Writer) changeOnce(ctx context.Context, key registry.Key, subresource s
 	}
 	var errs field.ErrorList
 	if subresource == "status" {
-		managed := obj.GetManagedFields()
-		obj = withStatus(old.DeepCopyObject().(registry.Object), obj)
-		obj.SetManagedFields(managed)
-		registry.SetDefaults(obj)
+		obj = statusUpdate(obj, old)
 	} else {
 		errs = w.prepareUpdate(obj, old)
 	}
@@ -121,8 +125,12 @@ func (w *Writer) changeOnce(ctx context.Context, key registry.Key, subresource s
 	if len(errs) > 0 {
 		return nil, invalid(key, errs...)
 	}
-	if finalized(obj, old) {
-		return w.remove(ctx, obj, revision)
+	if ns, ok := obj.(*corev1.Namespace); finalized(obj, old) && !(ok && w.inUse(ns.Name)) {
+		removed, err := w.remove(ctx, obj, revision)
+		if err != nil {
+			return nil, err
+		}
+		return removed, w.finishNamespace(ctx, key.Namespace)
 	}
 	if !changed(obj, old) {
 		return old, w.applied(ctx, revision)
@@ -181,6 +189,21 @@ func (w *Writer) prepareUpdate(obj, old registry.Object) field.ErrorList {
 		obj.SetGeneration(old.GetGeneration() + 1)
 	}
 	return errs
+}
+
+// statusUpdate returns old with the status of obj, and with what people write in
+// the metadata: Kubernetes takes that too, but for the owners of a Pod.
+func statusUpdate(obj, old registry.Object) registry.Object {
+	out := withStatus(old.DeepCopyObject().(registry.Object), obj)
+	out.SetLabels(obj.GetLabels())
+	out.SetAnnotations(obj.GetAnnotations())
+	out.SetFinalizers(obj.GetFinalizers())
+	if registry.KindOf(obj) != registry.Pods {
+		out.SetOwnerReferences(obj.GetOwnerReferences())
+	}
+	out.SetManagedFields(obj.GetManagedFields())
+	registry.SetDefaults(out)
+	return out
 }
 
 // withStatus gives obj the status of from and returns it.

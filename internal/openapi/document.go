@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
@@ -125,10 +126,8 @@ func V2Protobuf(version string) ([]byte, error) {
 // GroupVersions returns what there are documents of.
 func GroupVersions() []schema.GroupVersion {
 	var list []schema.GroupVersion
-	seen := make(map[schema.GroupVersion]bool)
 	for _, k := range registry.Kinds {
-		if gv := k.GroupVersion(); !seen[gv] {
-			seen[gv] = true
+		if gv := k.GroupVersion(); !slices.Contains(list, gv) {
 			list = append(list, gv)
 		}
 	}

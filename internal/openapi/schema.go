@@ -2,7 +2,6 @@ package openapi
 
 import (
 	"fmt"
-	"maps"
 	"reflect"
 	"strings"
 
@@ -150,7 +149,7 @@ func (b *builder) property(f reflect.StructField, doc string, m markers) spec.Sc
 	if key := f.Tag.Get("patchMergeKey"); key != "" {
 		extensions["x-kubernetes-patch-merge-key"] = key
 	}
-	for key, value := range maps.All(extensions) {
+	for key, value := range extensions {
 		s.AddExtension(key, value)
 	}
 	return s
