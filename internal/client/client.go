@@ -113,7 +113,7 @@ func objectPath(key registry.Key) (string, error) {
 // Do sends a request and returns the response if it is a success. The caller
 // must close its body.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, accept string, body []byte) (*http.Response, error) {
-	return c.do(ctx, request{method, path, query, accept, mediaJSON, body})
+	return c.do(ctx, request{method: method, path: path, query: query, accept: accept, contentType: mediaJSON, body: body})
 }
 
 // A request is what do sends.
@@ -123,6 +123,7 @@ type request struct {
 	accept       string // JSON without
 	contentType  string // of body
 	body         []byte
+	stream       io.Reader // in place of body, to be read for as long as the answer is
 }
 
 func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
@@ -130,11 +131,18 @@ func (c *Client) do(ctx context.Context, r request) (*http.Response, error) {
 	if len(r.query) > 0 {
 		target += "?" + r.query.Encode()
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, target, bytes.NewReader(r.body))
+	body := r.stream
+	if body == nil {
+		body = bytes.NewReader(r.body)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, target, body)
 	if err != nil {
 		return nil, err
 	}
-	if len(r.body) > 0 {
+	if r.stream != nil {
+		req.Header.Set("Expect", "100-continue") // who refuses does not wait for the end of it
+	}
+	if r.stream != nil || len(r.body) > 0 {
 		req.Header.Set("Content-Type", r.contentType)
 	}
 	req.Header.Set("Accept", cmp.Or(r.accept, mediaJSON))
@@ -176,9 +184,15 @@ func statusError(resp *http.Response, method, path string) error {
 	if json.Unmarshal(data, &status) == nil && status.Kind == "Status" {
 		return apierrors.FromObject(&status)
 	}
-	const shown = 200 // of a page that some other server has for its errors
-	data = bytes.TrimSpace(data)
-	return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, data[:min(len(data), shown)])
+	return &pageError{what: method + " " + path + ": " + resp.Status, page: string(bytes.TrimSpace(data))}
+}
+
+// A pageError is an answer for people: that of /readyz, or of some other server.
+type pageError struct{ what, page string }
+
+func (e *pageError) Error() string {
+	const shown = 200 // of what may be a whole page
+	return e.what + ": " + e.page[:min(len(e.page), shown)]
 }
 
 // ErrNotRunning says that nobody listens where the daemon should.

@@ -59,6 +59,7 @@ func TestReady(t *testing.T) {
 	}{
 		{http.StatusOK, "ok", "<nil>"},
 		{http.StatusInternalServerError, "[+]ping ok\n[-]proxy failed: listeners are not open yet\n[-]bootstrap failed: no\nreadyz check failed\n", "proxy failed: listeners are not open yet"},
+		{http.StatusInternalServerError, strings.Repeat("[+]a check that has passed ok\n", 9) + "[-]proxy failed: " + strings.Repeat("x", 500) + " the end\nreadyz check failed\n", "proxy failed: " + strings.Repeat("x", 500) + " the end"},
 		{http.StatusNotFound, "who?", "GET /readyz: 404 Not Found: who?"},
 	}
 	for _, tt := range tests {

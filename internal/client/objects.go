@@ -109,7 +109,7 @@ func (c *Client) patch(ctx context.Context, key registry.Key, t types.PatchType,
 	if c.DryRun {
 		query.Set("dryRun", metav1.DryRunAll)
 	}
-	resp, err := c.do(ctx, request{http.MethodPatch, path, query, "", string(t), patch})
+	resp, err := c.do(ctx, request{method: http.MethodPatch, path: path, query: query, contentType: string(t), body: patch})
 	if err != nil {
 		return nil, false, err
 	}

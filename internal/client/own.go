@@ -34,12 +34,13 @@ func (c *Client) Ready(ctx context.Context) error {
 	if err == nil {
 		return resp.Body.Close()
 	}
-	_, failed, ok := strings.Cut(err.Error(), "[-]") // the first check that fails
-	if !ok {
-		return err
+	if answer, ok := errors.AsType[*pageError](err); ok {
+		if _, failed, ok := strings.Cut(answer.page, "[-]"); ok { // the first check that fails
+			what, _, _ := strings.Cut(failed, "\n")
+			return errors.New(what)
+		}
 	}
-	what, _, _ := strings.Cut(failed, "\n")
-	return errors.New(what)
+	return err
 }
 
 // Ejections returns the backends of a Service that the daemon's node tries last.

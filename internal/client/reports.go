@@ -1,7 +1,6 @@
 package client
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -22,32 +21,14 @@ type ReportStream struct {
 // it. The daemon's first answer is to this.
 func (c *Client) Report(ctx context.Context, session string) (*ReportStream, error) {
 	out, in := io.Pipe()
-	const path = ownPath + "/connections"
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, out)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", mediaJSON)
-	req.Header.Set("Accept", mediaJSON)
-	req.Header.Set("Expect", "100-continue") // who refuses does not wait for the end of the body
-	req.Header.Set("User-Agent", cmp.Or(c.Program, "usher"))
-	if c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+c.token)
-	}
 	// The transport waits for the body to end, also when ctx is done.
 	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
 	s := &ReportStream{body: in, reports: json.NewEncoder(in)}
+	var err error
 	hello := make(chan error, 1)
 	go func() { hello <- s.Send(api.ConnectionReport{Session: session}) }()
-	s.resp, err = c.http.Do(req)
+	s.resp, err = c.do(ctx, request{method: http.MethodPost, path: ownPath + "/connections", contentType: mediaJSON, stream: out})
 	if err != nil {
-		in.CloseWithError(err)
-		<-hello
-		return nil, c.unreachable(err)
-	}
-	if s.resp.StatusCode != http.StatusOK {
-		err := statusError(s.resp, http.MethodPost, path)
-		s.resp.Body.Close()
 		in.CloseWithError(err)
 		<-hello
 		return nil, err

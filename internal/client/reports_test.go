@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -146,6 +147,36 @@ func TestReportNeedsAdmin(t *testing.T) {
 	})
 	if _, err := c.Report(t.Context(), someSession); err == nil || !strings.Contains(err.Error(), "403") {
 		t.Error(err)
+	}
+}
+
+// TestReportIsRequest checks that what is so of every request is so of a stream.
+func TestReportIsRequest(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for name, want := range map[string]string{
+			"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "me", "Authorization": "Bearer secret", "Expect": "100-continue",
+		} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		w.Header().Set("Warning", `299 - "mind the gap"`)
+		control := http.NewResponseController(w)
+		if err := errors.Join(control.EnableFullDuplex(), json.NewDecoder(r.Body).Decode(new(api.ConnectionReport)), control.Flush()); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	c := newClient(t, server.URL, "secret")
+	var told []string
+	c.Program, c.Warn = "me", func(text string) { told = append(told, text) }
+	s, err := c.Report(t.Context(), someSession)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if diff := cmp.Diff([]string{"mind the gap"}, told); diff != "" {
+		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -50,5 +51,19 @@ func TestLoadToken(t *testing.T) {
 				t.Errorf("the next time it is %q, %v", again, err)
 			}
 		})
+	}
+}
+
+// A token that somebody keeps elsewhere is not replaced by another one.
+func TestLoadTokenLink(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.Symlink("elsewhere", path); err != nil {
+		t.Fatal(err)
+	}
+	if token, err := loadToken(path); err == nil || !strings.Contains(err.Error(), "read token: "+path+": it is not a regular file") {
+		t.Errorf("token %q, error %v", token, err)
+	}
+	if to, err := os.Readlink(path); err != nil || to != "elsewhere" {
+		t.Errorf("it leads to %q, %v", to, err)
 	}
 }

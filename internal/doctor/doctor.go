@@ -76,7 +76,7 @@ type Daemon struct {
 	Here   bool  // it is in this network namespace
 	Ready  error // why it is not ready, or nil
 
-	Pods map[types.NamespacedName]bool
+	Pods map[types.NamespacedName]bool // nil: it has not said
 }
 
 // Exec says what `usher exec --mode auto` would do, in the words of `usher

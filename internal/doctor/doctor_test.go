@@ -93,6 +93,13 @@ func (f *fake) noDaemon() {
 	f.Daemon, f.DaemonErr = nil, errors.New("the daemon is not running: nobody listens at unix:/x\n  start it: usher serve")
 }
 
+// leaveLogs leaves logs, two of them of a Pod that is gone.
+func (f *fake) leaveLogs() {
+	for name, age := range map[string]time.Duration{"default_web.log": time.Hour, "default_gone.log": time.Hour, "default_gone.log.1": time.Hour, "default_new.log": time.Minute} {
+		f.files["state/logs/"+name] = &fstest.MapFile{ModTime: now.Add(-age)}
+	}
+}
+
 // text puts findings into lines: that of a check, and one for what to do.
 func text(findings []Finding) string {
 	var b strings.Builder
@@ -323,11 +330,15 @@ func TestFindings(t *testing.T) {
 		{"a route", func(f *fake) { f.left = []netip.Prefix{service} },
 			"leftovers WARN the route to 10.96.0.0/16 is of a daemon that is no more\n" +
 				"  usher serve takes it over; or sudo ip route del local 10.96.0.0/16 table local proto 96\n"},
-		{"logs", func(f *fake) {
-			for name, age := range map[string]time.Duration{"default_web.log": time.Hour, "default_gone.log": time.Hour, "default_gone.log.1": time.Hour, "default_new.log": time.Minute} {
-				f.files["state/logs/"+name] = &fstest.MapFile{ModTime: now.Add(-age)}
-			}
-		}, "leftovers WARN /state/logs has 2 logs of Pods that are gone\n  see the log of the daemon for why it does not remove them; rm does\n"},
+		{"logs", (*fake).leaveLogs, "leftovers WARN /state/logs has 2 logs of Pods that are gone\n  see the log of the daemon for why it does not remove them; rm does\n"},
+		{"logs of a daemon elsewhere", func(f *fake) {
+			f.leaveLogs()
+			f.Daemon.Here = false
+		}, ""},
+		{"logs of a daemon that does not list its Pods", func(f *fake) {
+			f.leaveLogs()
+			f.Daemon.Pods, f.Daemon.Ready = nil, errors.New("pods are not known yet")
+		}, "daemon FAIL the daemon is not ready: pods are not known yet\n  see its log; this may pass in a moment\n"},
 		{"what setup has changed", func(f *fake) { f.changes = []string{"sysctl a.b"} }, ""},
 		{"what setup has changed, for root", func(f *fake) { f.setupErr = fs.ErrPermission }, ""},
 		{"a journal that makes no sense", func(f *fake) { f.setupErr = errors.New("read what setup has done: line 2 makes no sense") },

@@ -3,7 +3,6 @@ package doctor
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"usher/internal/direct"
@@ -34,17 +33,9 @@ func checkTranslation(m *Machine) []Finding {
 // older reports whether a kernel is older than a version. One whose release
 // cannot be read is not.
 func older(release string, major, minor int) bool {
-	first, rest, _ := strings.Cut(release, ".")
-	end := strings.IndexFunc(rest, func(r rune) bool { return r < '0' || r > '9' })
-	if end < 0 {
-		end = len(rest)
-	}
-	x, err := strconv.Atoi(first)
-	y, minorErr := strconv.Atoi(rest[:end])
-	if err != nil || minorErr != nil {
-		return false
-	}
-	return x < major || x == major && y < minor
+	var x, y int
+	_, err := fmt.Sscanf(release, "%d.%d", &x, &y)
+	return err == nil && (x < major || x == major && y < minor)
 }
 
 // checkNamespaces looks whether exec --mode private and host, and unshare, work for this

@@ -57,9 +57,15 @@ const sweptAfter = 30 * time.Minute
 
 // logs looks for those of Pods that are gone.
 func (m *Machine) logs() []Finding {
+	// Without a daemon the next one sweeps there. Of one elsewhere the directory is
+	// not one of this machine's, or is another daemon's; and who has not said which
+	// Pods there are has not said that there are none.
+	if m.Daemon == nil || !m.Daemon.Here || m.Daemon.Pods == nil {
+		return nil
+	}
 	dir := podlog.Dir(m.dataDir())
 	files, err := fs.ReadDir(m.Root, path(dir))
-	if err != nil || m.Daemon == nil { // the next daemon sweeps there
+	if err != nil {
 		return nil
 	}
 	gone := 0

@@ -69,22 +69,23 @@ func MergeInto(files []string, e Entry, use bool) (Result, error) {
 // rewrite replaces the content of a file, which need not exist. It holds the
 // lock that kubectl takes, so that neither loses what the other has written.
 func rewrite(path string, change func(old []byte) ([]byte, error)) error {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // a link to where somebody keeps his settings stays one
-	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_EXCL, 0)
+	lock := path + ".lock" // of the name, as kubectl's, whatever that is a link to
+	f, err := os.OpenFile(lock, os.O_CREATE|os.O_EXCL, 0)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("another program writes it; if none does, remove %s.lock", path)
+		return fmt.Errorf("another program writes it; if none does, remove %s", lock)
 	}
 	if err != nil {
 		return err
 	}
-	lock.Close()
-	defer os.Remove(path + ".lock")
+	f.Close()
+	defer os.Remove(lock)
 
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // a link to where somebody keeps his settings stays one
+	}
 	old, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -86,13 +86,15 @@ func CurrentContext(data []byte) (string, error) {
 }
 
 // parse reads the one document that a kubeconfig is, a mapping. Nothing is an
-// empty one.
+// empty one, and so are comments alone, which stay at its head.
 func parse(data []byte) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	doc := new(yaml.Node)
 	switch err := dec.Decode(doc); {
-	case errors.Is(err, io.EOF), err == nil && doc.Content[0].Tag == "!!null":
-		doc = &yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode, Tag: "!!map"}}}
+	case errors.Is(err, io.EOF):
+		return parse(append(bytes.Clone(data), "\nnull"...)) // comments are those of what follows them
+	case err == nil && doc.Content[0].Tag == "!!null":
+		doc.Content[0] = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", HeadComment: doc.Content[0].HeadComment}
 	case err != nil:
 		return nil, err
 	case doc.Content[0].Kind != yaml.MappingNode:

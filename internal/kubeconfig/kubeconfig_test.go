@@ -2,6 +2,8 @@ package kubeconfig
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,8 +72,11 @@ func TestMerge(t *testing.T) {
 		want string
 	}{
 		"nothing":      {"", true, alone + "current-context: usher\n"},
-		"only space":   {" \n# a comment\n", false, alone},
+		"only space":   {" \n\n", false, alone},
+		"a comment":    {" \n# a comment", false, "# a comment\n" + alone},
+		"comments":     {"# one\n# and two\n\n# three\n", true, "# one\n# and two\n\n# three\n\n" + alone + "current-context: usher\n"},
 		"null":         {"null", false, alone},
+		"no more":      {"# nothing yet\nnull\n", false, "# nothing yet\n" + alone},
 		"empty lists":  {"apiVersion: v1\nkind: Config\nclusters: []\nusers: null\ncontexts: []\n", false, alone},
 		"current kept": {"apiVersion: v1\nkind: Config\ncurrent-context: prod\n", false, strings.Replace(alone, "clusters:", "current-context: prod\nclusters:", 1)},
 		"again":        {alone + "current-context: usher\n", true, alone + "current-context: usher\n"},
@@ -117,7 +122,7 @@ func TestMergeRefuses(t *testing.T) {
 // Whatever is merged into, what it says of others is said afterwards too, and
 // another time changes nothing.
 func FuzzMerge(f *testing.F) {
-	for _, seed := range []string{"", alone, others, "clusters: []", `{"users": [{"name": "a"}], "contexts": null}`, "a: 'x: y' # z", "a: [&b {c: d}, &e, *b]\n0: {0, 'null'}"} {
+	for _, seed := range []string{"", alone, others, "clusters: []", "# a\n\n\n# b\r\n", "\ufeff# a\n---\n# b", `{"users": [{"name": "a"}], "contexts": null}`, "a: 'x: y' # z", "a: [&b {c: d}, &e, *b]\n0: {0, 'null'}"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, old string) {
@@ -256,7 +261,7 @@ func TestMergeIntoRefuses(t *testing.T) {
 	}
 }
 
-// A link stays a link, and what root rewrites stays its owner's.
+// A link stays a link, the lock is beside it, and what root rewrites stays its owner's.
 func TestMergeIntoLink(t *testing.T) {
 	dir := t.TempDir()
 	target, link := filepath.Join(dir, "dotfiles"), filepath.Join(dir, "config")
@@ -272,8 +277,21 @@ func TestMergeIntoLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lock := link + ".lock" // of the link's name, as kubectl has it
+	if err := os.WriteFile(lock, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MergeInto([]string{link}, entry, false); err == nil || !strings.Contains(err.Error(), "another program writes it; if none does, remove "+lock) {
+		t.Errorf("it is locked, and the error is %v", err)
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := MergeInto([]string{link}, entry, false); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(lock); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lock: %v", err)
 	}
 	if to, err := os.Readlink(link); err != nil || to != "dotfiles" {
 		t.Errorf("the link leads to %q, %v", to, err)

@@ -62,8 +62,9 @@ type stamps [2]struct {
 }
 
 // Open reads the authority in dir, and makes one on first use, when the old one
-// is about to expire, and when others could have read its key. Files that are
-// there and make no authority are an error: clients trust what they were.
+// is about to expire, and when others could have read its key. One of two files
+// is an authority that was being made, and is made anew. Two that make none are
+// an error: clients trust what they were.
 func Open(dir string, log *slog.Logger) (*Authority, error) {
 	return open(dir, log, time.Now)
 }
@@ -108,11 +109,15 @@ func (a *Authority) create() (*tls.Certificate, error) {
 	return made, a.write(made)
 }
 
-// write writes an authority. The certificate comes last: without its key it
-// would be an error.
+// write writes an authority. The certificate of the one before goes first, and
+// that of the new one comes last: there is none beside the key of another, and
+// Open makes anew what was interrupted.
 func (a *Authority) write(made *tls.Certificate) error {
 	key, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
 	if err != nil {
+		return err
+	}
+	if err := os.Remove(a.path(CertFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := secret.Write(a.path(KeyFile), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})); err != nil {

@@ -122,8 +122,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// What is no secret any more, or about to end, is replaced, and said to be. What
-// cannot be read is not: clients trust it.
+// What is no secret any more, about to end, or half there, is replaced, and said
+// to be. What cannot be read is not: clients trust it.
 func TestOpenOther(t *testing.T) {
 	start := time.Now()
 	write := func(name, content string) func(dir string) error {
@@ -136,6 +136,12 @@ func TestOpenOther(t *testing.T) {
 		}
 		return a.write(must(issue(a.current, []string{"localhost"}, start)).cert)
 	}
+	killed := func(dir string) error { // while another authority takes the place of the first
+		other, _ := openAt(t, t.TempDir(), time.Now)
+		other.dir = dir
+		defer func() { _ = recover() }()
+		return other.write(&tls.Certificate{PrivateKey: other.current.PrivateKey}) // the certificate, which comes last, is a panic
+	}
 	tests := map[string]struct {
 		change func(dir string) error
 		later  time.Duration
@@ -147,9 +153,15 @@ func TestOpenOther(t *testing.T) {
 		"in ten years":  {func(string) error { return nil }, authorityLife - time.Hour, true, ""},
 		"exposed key":   {func(dir string) error { return os.Chmod(filepath.Join(dir, KeyFile), 0o640) }, 0, true, ""},
 		"no key":        {func(dir string) error { return os.Remove(filepath.Join(dir, KeyFile)) }, 0, true, ""},
-		"empty cert":    {write(CertFile, ""), 0, false, "to have another one made: remove ca.crt and ca.key from "},
-		"broken key":    {write(KeyFile, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0, false, "read the certification authority: "},
-		"no authority":  {leaf, 0, false, "ca.crt may not sign others"},
+		"no cert":       {func(dir string) error { return os.Remove(filepath.Join(dir, CertFile)) }, 0, true, ""},
+		"killed":        {killed, 0, true, ""},
+		"linked key": {func(dir string) error {
+			key := filepath.Join(dir, KeyFile)
+			return errors.Join(os.Rename(key, key+".mine"), os.Symlink(KeyFile+".mine", key))
+		}, 0, false, "ca.key: it is not a regular file"},
+		"empty cert":   {write(CertFile, ""), 0, false, "to have another one made: remove ca.crt and ca.key from "},
+		"broken key":   {write(KeyFile, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0, false, "read the certification authority: "},
+		"no authority": {leaf, 0, false, "ca.crt may not sign others"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -13,14 +13,22 @@ import (
 // write: what is in it is no secret any more.
 var ErrExposed = errors.New("others than its owner have access to it")
 
+// errNotFile is wrapped by the error about what is there and no file, such as a
+// link, whose mode says nothing about who has access.
+var errNotFile = errors.New("it is not a regular file")
+
 // Read returns the content of a file that its owner alone has access to. For
-// any other one the error wraps ErrExposed, and fs.ErrNotExist for none.
+// one that others have access to the error wraps ErrExposed, and fs.ErrNotExist
+// for none.
 func Read(path string) ([]byte, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Mode().Perm()&0o077 != 0 {
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: %w", path, errNotFile)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
 		return nil, fmt.Errorf("%s: %w", path, ErrExposed)
 	}
 	return os.ReadFile(path)

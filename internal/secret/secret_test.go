@@ -18,8 +18,8 @@ func TestRead(t *testing.T) {
 		"none":                 {func(string) error { return nil }, fs.ErrNotExist},
 		"readable by others":   {func(path string) error { return os.WriteFile(path, []byte("x"), 0o604) }, ErrExposed},
 		"readable by a group":  {func(path string) error { return os.WriteFile(path, []byte("x"), 0o640) }, ErrExposed},
-		"directory":            {func(path string) error { return os.Mkdir(path, 0o700) }, ErrExposed},
-		"symlink to elsewhere": {func(path string) error { return os.Symlink("/etc/hostname", path) }, ErrExposed},
+		"directory":            {func(path string) error { return os.Mkdir(path, 0o700) }, errNotFile},
+		"symlink to elsewhere": {func(path string) error { return os.Symlink("/etc/hostname", path) }, errNotFile},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,11 @@ func (c Change) script(to *string) string {
 	var lines []string
 	switch {
 	case c.Kind == kindFile && to != nil:
-		lines = append(lines, fmt.Sprintf("cat >%s <<'EOF'\n%sEOF", c.Name, *to))
+		text := *to
+		if text != "" && !strings.HasSuffix(text, "\n") {
+			text += "\n" // EOF has to begin a line
+		}
+		lines = append(lines, fmt.Sprintf("cat >%s <<'EOF'\n%sEOF", c.Name, text))
 	case c.Kind == kindFile:
 		lines = append(lines, "rm "+c.Name)
 	case c.Kind == kindDirectory && to != nil:

@@ -166,7 +166,7 @@ func (m *Machine) Teardown(ctx context.Context) (err error) {
 }
 
 // undo undoes the changes of entries, the last one first. What cannot be undone
-// now stays in the journal.
+// now, or of which nobody could be told, stays in the journal.
 func (m *Machine) undo(ctx context.Context, j *journal, entries []entry) error {
 	var errs []error
 	for i := len(entries) - 1; i >= 0; i-- {
@@ -182,7 +182,11 @@ func (m *Machine) undo(ctx context.Context, j *journal, entries []entry) error {
 		}
 		// Who reads the place is told in any case: an earlier undo may have come no
 		// further than the place.
-		errs = append(errs, j.end(entries[i].ID), m.runAll(ctx, c.Then))
+		if err := m.runAll(ctx, c.Then); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, j.end(entries[i].ID))
 	}
 	return errors.Join(errs...)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -114,6 +115,22 @@ func (m *fakeMachine) tearDown(t *testing.T) {
 	}
 }
 
+// checkPending checks which places there is something to undo about.
+func checkPending(t *testing.T, m *fakeMachine, want ...string) {
+	t.Helper()
+	changes, err := Pending(m.StateDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range changes {
+		got = append(got, c.Place.String())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("to be undone (-want +got):\n%s", diff)
+	}
+}
+
 // said returns what has been said since it was asked last.
 func (m *fakeMachine) said() string {
 	defer m.out.Reset()
@@ -164,39 +181,42 @@ func TestSetupAndTeardown(t *testing.T) {
 	}
 }
 
-// A setup of which a part fails leaves no trace of the rest.
+// A setup of which a part fails leaves no trace of the rest, but that somebody is
+// still to be told if that is what failed.
 func TestSetupFails(t *testing.T) {
 	tests := []struct {
 		name  string
 		spoil func(t *testing.T, m *fakeMachine)
 		tasks []Task
 		want  string
+		left  []string // to be undone later
 	}{
 		{"the canary does not resolve", func(t *testing.T, m *fakeMachine) { m.resolves = false },
-			[]Task{Ports(), DNS(names)}, "dns: look up kubernetes.default.svc.cluster.local: no such host"},
+			[]Task{Ports(), DNS(names)}, "dns: look up kubernetes.default.svc.cluster.local: no such host", nil},
 		{"a command fails", func(t *testing.T, m *fakeMachine) { m.fails = "systemctl" },
-			[]Task{Ports(), DNS(names)}, "dns: run systemctl reload-or-restart systemd-resolved: exit status 1: it does not work"},
+			[]Task{Ports(), DNS(names)}, "dns: run systemctl reload-or-restart systemd-resolved: exit status 1: it does not work",
+			[]string{"file /etc/systemd/dns-delegate.d/usher.dns-delegate"}},
 		{"a systemd of before", func(t *testing.T, m *fakeMachine) { m.version = "252" },
-			[]Task{Ports(), DNS(names)}, "dns: systemd 252 is here, and 258 is the first"},
+			[]Task{Ports(), DNS(names)}, "dns: systemd 252 is here, and 258 is the first", nil},
 		{"a systemd that is not released", func(t *testing.T, m *fakeMachine) { m.version = "v12~rc1" },
-			[]Task{DNS(names)}, "dns: systemd v12~rc1 is here"},
+			[]Task{DNS(names)}, "dns: systemd v12~rc1 is here", nil},
 		{"no resolver", func(t *testing.T, m *fakeMachine) {
 			if err := os.RemoveAll(filepath.Join(m.Root, "run")); err != nil {
 				t.Fatal(err)
 			}
-		}, []Task{Ports(), DNS(names)}, "dns: systemd-resolved does not run here"},
+		}, []Task{Ports(), DNS(names)}, "dns: systemd-resolved does not run here", nil},
 		{"a link in the place of the file", func(t *testing.T, m *fakeMachine) {
 			if err := os.Symlink("/dev/null", filepath.Join(m.Root, "etc/sysctl.d/60-usher.conf")); err != nil {
 				t.Fatal(err)
 			}
-		}, []Task{Ports()}, "60-usher.conf is not a file"},
+		}, []Task{Ports()}, "60-usher.conf is not a file", nil},
 		{"a directory that cannot be made", func(t *testing.T, m *fakeMachine) {
 			if err := os.Symlink("nowhere", filepath.Join(m.Root, "etc/systemd")); err != nil {
 				t.Fatal(err)
 			}
-		}, []Task{Ports(), DNS(names)}, "dns: change directory /etc/systemd"},
+		}, []Task{Ports(), DNS(names)}, "dns: change directory /etc/systemd", nil},
 		{"another system", func(t *testing.T, m *fakeMachine) { m.OS = "plan9" },
-			[]Task{Ports()}, "only Linux has sysctl"},
+			[]Task{Ports()}, "only Linux has sysctl", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -211,9 +231,7 @@ func TestSetupFails(t *testing.T) {
 				if diff := cmp.Diff(before, m.tree(t)); diff != "" {
 					t.Errorf("the machine (-before +after):\n%s", diff)
 				}
-				if changes, err := Pending(m.StateDir); len(changes) > 0 || err != nil {
-					t.Errorf("to be undone: %v, %v", changes, err)
-				}
+				checkPending(t, m, tt.left...)
 			})
 		})
 	}
@@ -319,13 +337,47 @@ func TestTeardownAgain(t *testing.T) {
 	if err := m.Teardown(t.Context()); err == nil || !strings.Contains(err.Error(), "undo the change of sysctl net.ipv4.ip_unprivileged_port_start") {
 		t.Errorf("error %v", err)
 	}
-	if changes, err := Pending(m.StateDir); len(changes) != 1 || err != nil {
-		t.Errorf("to be undone: %v, %v", changes, err)
-	}
+	checkPending(t, m, "sysctl net.ipv4.ip_unprivileged_port_start")
 	put(t, m.Root, portFile, "53\n")
 	m.tearDown(t)
 	if diff := cmp.Diff(before, m.tree(t)); diff != "" {
 		t.Errorf("after teardown (-want +got):\n%s", diff)
+	}
+}
+
+// Who could not be told that a change is undone is told later.
+func TestTeardownTellsAgain(t *testing.T) {
+	m := newFake(t)
+	before := m.tree(t)
+	m.setUp(t, DNS(names))
+	m.fails = "systemctl"
+	if err := m.Teardown(t.Context()); err == nil || !strings.Contains(err.Error(), "run systemctl reload-or-restart systemd-resolved") {
+		t.Errorf("error %v", err)
+	}
+	checkPending(t, m, "file /etc/systemd/dns-delegate.d/usher.dns-delegate")
+	if diff := cmp.Diff(before, m.tree(t)); diff != "" {
+		t.Errorf("after teardown (-want +got):\n%s", diff)
+	}
+	m.fails, m.ran = "", nil
+	m.tearDown(t)
+	checkPending(t, m)
+	if diff := cmp.Diff([]string{"systemctl reload-or-restart systemd-resolved"}, m.ran); diff != "" {
+		t.Errorf("commands (-want +got):\n%s", diff)
+	}
+}
+
+// The commands that are shown can be given to a shell.
+func TestScript(t *testing.T) {
+	file := Place{kindFile, filepath.Join(t.TempDir(), "file")}
+	for content, want := range map[string]string{"": "", "a\nb\n": "a\nb\n", "a": "a\n", "$a `b`\n\n": "$a `b`\n\n"} {
+		script := Change{Place: file}.script(&content) + "\necho done"
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", script).CombinedOutput()
+		if err != nil || string(out) != "done\n" {
+			t.Errorf("%s\nsays %s, %v", script, out, err)
+		}
+		if got, err := os.ReadFile(file.Name); err != nil || string(got) != want {
+			t.Errorf("%s\nwrites %q, %v, want %q", script, got, err, want)
+		}
 	}
 }
 

@@ -164,11 +164,8 @@ func (m *Machine) delegates(ctx context.Context) error {
 	if len(fields) < 2 {
 		return fmt.Errorf("ask resolvectl for its version: it says %q", strings.TrimSpace(out))
 	}
-	end := strings.IndexFunc(fields[1], func(r rune) bool { return r < '0' || r > '9' }) // as in 258.1, or 258~rc1
-	if end < 0 {
-		end = len(fields[1])
-	}
-	if number, err := strconv.Atoi(fields[1][:end]); err != nil || number < delegatesSince {
+	var number int
+	if _, err := fmt.Sscanf(fields[1], "%d", &number); err != nil || number < delegatesSince { // 258.1, or 258~rc1
 		return fmt.Errorf("systemd %s is here, and %d is the first that can give usher one domain and no other names%s",
 			fields[1], delegatesSince, otherwise)
 	}
