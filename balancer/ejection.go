@@ -56,8 +56,8 @@ func (e *end) putOff(err error, now int64) {
 	e.until, e.err, e.probing = now+e.wait, err, false
 }
 
-// eject puts a Backend at the end of what is chosen, unless it is the last that
-// is not there.
+// eject puts a Backend at the end of what is chosen, unless all others are there
+// already.
 func (p *Picker) eject(address netip.AddrPort, e *end, err error, now int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -8,6 +8,7 @@
 package balancer
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -26,6 +27,7 @@ type Picker struct {
 
 	mu        sync.Mutex               // guards the following, and what replaces list; pins.mu may be taken after it
 	ends      map[netip.AddrPort]*end  // of the Backends there are
+	gone      map[netip.AddrPort]*end  // of those that have left, and have connections yet
 	elsewhere map[netip.AddrPort]int64 // what Elsewhere has said
 }
 
@@ -67,16 +69,36 @@ func (p *Picker) Update(f *registry.Frontend) {
 	ends := make(map[netip.AddrPort]*end, len(f.Backends))
 	l := &list{picker: p, policy: f.Policy, backends: f.Backends, ends: make([]*end, len(f.Backends))}
 	for i, b := range f.Backends {
-		e := p.ends[b.Address]
+		e := cmp.Or(p.ends[b.Address], p.gone[b.Address])
 		if e == nil || e.pod != b.Pod { // another server at the same address
 			e = &end{pod: b.Pod}
-			e.elsewhere.Store(p.elsewhere[b.Address])
 		}
+		e.elsewhere.Store(p.elsewhere[b.Address])
 		ends[b.Address], l.ends[i] = e, e
 	}
+	p.leave(ends)
 	p.ends = ends
 	l.pins = pinsFor(old, f.Affinity)
 	p.replace(old, l)
+}
+
+// leave keeps what is open at Backends that are not among ends any more: one may
+// come back before its connections have ended. The caller must hold mu.
+func (p *Picker) leave(ends map[netip.AddrPort]*end) {
+	var gone map[netip.AddrPort]*end
+	for _, were := range [...]map[netip.AddrPort]*end{p.gone, p.ends} {
+		for address, e := range were {
+			if ends[address] != nil || e.load.Load() == 0 {
+				continue
+			}
+			if gone == nil {
+				gone = make(map[netip.AddrPort]*end)
+			}
+			e.restore() // what has come back is tried like one that is new
+			gone[address] = e
+		}
+	}
+	p.gone = gone
 }
 
 // replace makes l, of which the Backends and what follows from the Frontend are

@@ -164,6 +164,31 @@ func TestLeastConnections(t *testing.T) {
 	}
 }
 
+// A Backend that comes back has the connections that it kept meanwhile, and none
+// that have ended.
+func TestLeastConnectionsComingBack(t *testing.T) {
+	p := new(Picker)
+	update := func(names string) {
+		p.Update(&registry.Frontend{Backends: lettered(names), Policy: registry.LeastConnections})
+	}
+	update("abc")
+	open := make(map[string][]Choice)
+	for range 6 {
+		c := p.Pick(netip.Addr{}, 0)
+		open[c.At(0).Pod] = append(open[c.At(0).Pod], c)
+	}
+	update("ab")
+	update("abd")
+	open["c"][0].Release(0)
+	update("abc")
+	if got := picks(p, 2); counts(got)["c"] != 1 {
+		t.Errorf("%s, want c once: it has one, the others two", got)
+	}
+	if len(p.gone) > 0 {
+		t.Errorf("%d are still gone", len(p.gone))
+	}
+}
+
 // TestElsewhere checks that what others have open counts as one's own, also at a
 // Backend that comes later, until they say otherwise.
 func TestElsewhere(t *testing.T) {

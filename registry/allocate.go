@@ -29,9 +29,7 @@ func NewIPRange(prefix netip.Prefix) IPRange {
 	if prefix.Addr().Is4() && r.last > 0 {
 		r.last-- // the broadcast address
 	}
-	if size > 16 {
-		r.static = min(max(16, size/16), 256)
-	}
+	r.static = staticBand(size, 16, 256)
 	return r
 }
 
@@ -68,16 +66,34 @@ func (r IPRange) At(offset uint64) netip.Addr {
 // machine where that is free, and then the static band.
 func (r IPRange) Candidates(owner string) iter.Seq[netip.Addr] {
 	return func(yield func(netip.Addr) bool) {
+		for n := range candidates(owner, r.last, r.static) {
+			if !yield(r.At(n + 1)) {
+				return
+			}
+		}
+	}
+}
+
+// staticBand returns the size of the lower band of a range: a share of it, but at
+// least 16 and at most so many; none of a range of 16 or less.
+func staticBand(size, share, most uint64) uint64 {
+	if size <= 16 {
+		return 0
+	}
+	return min(max(16, size/share), most)
+}
+
+// candidates returns the numbers below size in the order in which to try them:
+// those above the static band from a place that depends on the owner, and then
+// the band.
+func candidates(owner string, size, static uint64) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
 		h := fnv.New64a()
 		h.Write([]byte(owner))
-		dynamic := r.last - r.static
-		for band, size := range []uint64{dynamic, r.static} {
-			base := r.static + 1
-			if band == 1 {
-				base = 1
-			}
-			for i := range size {
-				if !yield(r.At(base + (h.Sum64()+i)%size)) {
+		start := h.Sum64()
+		for _, band := range [...]struct{ first, size uint64 }{{static, size - static}, {0, static}} {
+			for i := range band.size {
+				if !yield(band.first + (start+i)%band.size) {
 					return
 				}
 			}

@@ -54,7 +54,7 @@ func defaultService(svc *corev1.Service) {
 	case corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP:
 		setNil(&spec.InternalTrafficPolicy, corev1.ServiceInternalTrafficPolicyCluster)
 	}
-	if ExternallyAccessible(svc) {
+	if externallyAccessible(svc) {
 		setDefault(&spec.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster)
 	}
 	if spec.Type == corev1.ServiceTypeLoadBalancer {
@@ -67,9 +67,9 @@ func defaultService(svc *corev1.Service) {
 	}
 }
 
-// ExternallyAccessible reports whether svc may be reached other than by its
+// externallyAccessible reports whether svc may be reached other than by its
 // ClusterIP.
-func ExternallyAccessible(svc *corev1.Service) bool {
+func externallyAccessible(svc *corev1.Service) bool {
 	return svc.Spec.Type == corev1.ServiceTypeNodePort || svc.Spec.Type == corev1.ServiceTypeLoadBalancer ||
 		svc.Spec.Type == corev1.ServiceTypeClusterIP && len(svc.Spec.ExternalIPs) > 0
 }
@@ -91,7 +91,7 @@ func defaultPod(pod *corev1.Pod) {
 	}
 	setDefault(&pod.Status.Phase, corev1.PodPending)
 	switch {
-	case pod.Status.PodIP != "" && len(pod.Status.PodIPs) == 0:
+	case pod.Status.PodIP != "" && (len(pod.Status.PodIPs) == 0 || pod.Status.PodIPs[0].IP != pod.Status.PodIP): // which comes first, as in Kubernetes
 		pod.Status.PodIPs = []corev1.PodIP{{IP: pod.Status.PodIP}}
 	case pod.Status.PodIP == "" && len(pod.Status.PodIPs) > 0:
 		pod.Status.PodIP = pod.Status.PodIPs[0].IP

@@ -169,7 +169,7 @@ func (tx *transaction) portFrontends(svc *corev1.Service, port corev1.ServicePor
 	endpoints := make(map[bool][]endpoint) // by whether IPv4
 	for _, p := range tx.places(svc, port) {
 		is4 := p.addr.Is4()
-		if endpoints[is4] == nil {
+		if _, ok := endpoints[is4]; !ok {
 			endpoints[is4] = tx.endpoints(svc, port, is4)
 		}
 		f := &Frontend{
@@ -260,13 +260,19 @@ func readEndpoint(e *discoveryv1.Endpoint, port uint16) (endpoint, bool) {
 		serving:     deref(e.Conditions.Serving, true), // as kube-proxy reads it, whatever ready says
 		terminating: deref(e.Conditions.Terminating, false),
 	}
-	if e.TargetRef != nil && e.TargetRef.Kind == Pods.Kind {
-		out.Pod = e.TargetRef.Name
-	}
+	out.Pod = podOf(e)
 	if e.Hints != nil {
 		out.zones, out.nodes = e.Hints.ForZones, e.Hints.ForNodes
 	}
 	return out, true
+}
+
+// podOf returns the name of the Pod behind an endpoint, or "".
+func podOf(e *discoveryv1.Endpoint) string {
+	if e.TargetRef != nil && e.TargetRef.Kind == Pods.Kind {
+		return e.TargetRef.Name
+	}
+	return ""
 }
 
 func deref[T any](p *T, absent T) T {

@@ -27,7 +27,7 @@ type FrontendChange struct {
 // A Commit is what one transaction changed in the Store. Several may have one
 // revision: what a full list puts right happened at no revision of its own.
 type Commit struct {
-	Number    int64 // one more than that of the Commit before
+	Number    int64 // one more than that of the Commit before; a new history skips one
 	Revision  int64
 	Objects   []Change
 	Frontends []FrontendChange
@@ -52,6 +52,7 @@ type commitLog struct {
 	commits []logged
 	cost    int64 // of commits
 	expired int64 // revision of the last Commit that is forgotten
+	several bool  // and of the one before that, which who has seen one may not have
 	ended   bool  // etcd no longer has the history that now is of
 	grown   chan struct{}
 }
@@ -78,6 +79,7 @@ func (l *commitLog) append(c Commit, after *Snapshot) {
 	l.commits = append(l.commits, logged{c, cost})
 	l.cost += cost
 	for len(l.commits) > 1 && (len(l.commits) > logSize || l.cost > l.budget) {
+		l.several = l.commits[0].Revision == l.expired
 		l.expired = l.commits[0].Revision
 		l.cost -= l.commits[0].cost
 		l.commits[0] = logged{} // the array behind the slice would hold it
@@ -92,7 +94,7 @@ func (l *commitLog) restart(at *Snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.advance(at)
-	l.commits, l.cost, l.expired, l.ended = nil, 0, at.revision, false
+	l.commits, l.cost, l.expired, l.several, l.ended = nil, 0, at.revision, false, false
 }
 
 // advance makes now the present state, under the next number, and wakes the
@@ -143,7 +145,8 @@ type Watch struct {
 func (l *commitLog) after(revision int64) (*Watch, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if revision < l.expired || revision > l.now.Load().revision {
+	now := l.now.Load().revision
+	if revision < l.expired || revision == l.expired && l.several && revision < now || revision > now {
 		return nil, ErrExpired
 	}
 	n := 0

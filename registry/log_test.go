@@ -164,4 +164,13 @@ func TestWatchForgotten(t *testing.T) {
 	if commits, _, err := w.poll(); err != nil || len(commits) != 1 || commits[0].Number != 3 {
 		t.Errorf("watch from revision 6: %+v, %v; want the second of its Commits", commits, err)
 	}
+	// Once both are forgotten, who knows the state at their revision may have seen
+	// one of them.
+	s.Apply(7, writes(objects(t, 7, pod("a", "10.1.0.5", ""))))
+	if _, err := s.Watch(6); !errors.Is(err, ErrExpired) {
+		t.Errorf("watch from revision 6: %v", err)
+	}
+	if _, err := s.Watch(7); err != nil {
+		t.Errorf("watch from revision 7: %v", err)
+	}
 }

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"fmt"
-	"hash/fnv"
 	"iter"
 	"strconv"
 
@@ -82,29 +81,16 @@ func (r PortRange) Size() int {
 
 // static returns the size of the static band (KEP-3668): the lowest
 // min(max(16, size/32), 128) ports are for people who ask for one.
-func (r PortRange) static() int32 {
-	first, last := r.bounds()
-	size := int32(last) - int32(first) + 1
-	if size <= 16 {
-		return 0
-	}
-	return min(max(16, size/32), 128)
-}
+func (r PortRange) static() uint64 { return staticBand(uint64(r.Size()), 32, 128) }
 
 // Candidates returns every port of the range once, in the order in which to
 // try them for the owner, as IPRange.Candidates does.
 func (r PortRange) Candidates(owner string) iter.Seq[int32] {
 	return func(yield func(int32) bool) {
-		h := fnv.New64a()
-		h.Write([]byte(owner))
-		lowest, last := r.bounds()
-		first, static := int32(lowest), r.static()
-		dynamic := int32(last) - first + 1 - static
-		for _, band := range []struct{ first, size int32 }{{first + static, dynamic}, {first, static}} {
-			for i := range uint64(band.size) {
-				if !yield(band.first + int32((h.Sum64()+i)%uint64(band.size))) {
-					return
-				}
+		first, _ := r.bounds()
+		for n := range candidates(owner, uint64(r.Size()), r.static()) {
+			if !yield(int32(first) + int32(n)) {
+				return
 			}
 		}
 	}

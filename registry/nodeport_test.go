@@ -10,7 +10,7 @@ import (
 func TestPortRangeBands(t *testing.T) {
 	tests := []struct {
 		ports  string
-		static int32
+		static uint64
 	}{
 		{"30000-32767", 86}, {"30000-30015", 0}, {"30000-30016", 16}, {"30000-30511", 16}, {"20000-32767", 128},
 	}
@@ -25,8 +25,8 @@ func TestPortRangeBands(t *testing.T) {
 			if seen[port] || !r.Contains(port) {
 				t.Fatalf("%s: candidate %d", tt.ports, port)
 			}
-			dynamic := int32(len(seen)) < int32(last)-int32(first)+1-tt.static
-			if dynamic != (port >= int32(first)+tt.static) {
+			dynamic := int32(len(seen)) < int32(last)-int32(first)+1-int32(tt.static)
+			if dynamic != (port >= int32(first)+int32(tt.static)) {
 				t.Fatalf("%s: candidate %d is %d", tt.ports, len(seen), port)
 			}
 			seen[port] = true

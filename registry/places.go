@@ -53,7 +53,7 @@ func (tx *transaction) places(svc *corev1.Service, port corev1.ServicePort) []pl
 		return list
 	}
 	for _, addr := range tx.local.NodePorts {
-		if slices.ContainsFunc(clusterIPs, func(ip string) bool { return familyOf(ip) == familyOf(addr.String()) }) {
+		if slices.ContainsFunc(list, func(p place) bool { return p.reach == ByClusterIP && p.addr.Is4() == addr.Is4() }) {
 			list = append(list, place{addr, uint16(port.NodePort), ByNodePort})
 		}
 	}

@@ -47,6 +47,9 @@ func alignClusterIPs(spec, old *corev1.ServiceSpec) {
 	}
 }
 
+// bothSay reports whether a and b are set, to the same.
+func bothSay[T comparable](a, b *T) bool { return a != nil && b != nil && *a == *b }
+
 // dropVoid removes what the new type of a Service has no use for, unless the
 // client changed it as well: then validation refuses it.
 func dropVoid(svc, old *corev1.Service) {
@@ -58,7 +61,7 @@ func dropVoid(svc, old *corev1.Service) {
 		if slices.Equal(spec.IPFamilies, was.IPFamilies) {
 			spec.IPFamilies = nil
 		}
-		if spec.IPFamilyPolicy != nil && deref(spec.IPFamilyPolicy, "") == deref(was.IPFamilyPolicy, "") {
+		if bothSay(spec.IPFamilyPolicy, was.IPFamilyPolicy) {
 			spec.IPFamilyPolicy = nil
 		}
 	}
@@ -71,14 +74,14 @@ func dropVoid(svc, old *corev1.Service) {
 		spec.HealthCheckNodePort = 0
 	}
 	if was.Type == corev1.ServiceTypeLoadBalancer && spec.Type != corev1.ServiceTypeLoadBalancer {
-		if a, b := spec.AllocateLoadBalancerNodePorts, was.AllocateLoadBalancerNodePorts; a != nil && b != nil && *a == *b {
+		if bothSay(spec.AllocateLoadBalancerNodePorts, was.AllocateLoadBalancerNodePorts) {
 			spec.AllocateLoadBalancerNodePorts = nil
 		}
-		if a, b := spec.LoadBalancerClass, was.LoadBalancerClass; a != nil && b != nil && *a == *b {
+		if bothSay(spec.LoadBalancerClass, was.LoadBalancerClass) {
 			spec.LoadBalancerClass = nil
 		}
 	}
-	if ExternallyAccessible(old) && !ExternallyAccessible(svc) && spec.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
+	if externallyAccessible(old) && !externallyAccessible(svc) && spec.ExternalTrafficPolicy == was.ExternalTrafficPolicy {
 		spec.ExternalTrafficPolicy = ""
 	}
 	if spec.Type != corev1.ServiceTypeLoadBalancer {

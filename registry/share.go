@@ -14,6 +14,10 @@ import (
 // more it begins anew: what is shared by then stays so.
 const maxShared = 4096
 
+// maxSharedKey is how long, in bytes, what says a value may be to be remembered:
+// who says more says it alone.
+const maxSharedKey = 4 << 10
+
 // A Pool lets objects that say the same have one copy of it. Labels, words like
 // "ClusterIP" and the accounts of who has set which field are the same in
 // thousands of Services and claims, and a copy of each would be as large as an
@@ -88,6 +92,9 @@ func shared[T ~string](p *Pool, s T) T { return T(p.word(string(s))) }
 func remember[T any](known map[string]T, key string, value T) T {
 	if was, ok := known[key]; ok {
 		return was
+	}
+	if len(key) > maxSharedKey {
+		return value
 	}
 	if len(known) >= maxShared {
 		clear(known)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -86,6 +87,12 @@ func TestPoolIsBounded(t *testing.T) {
 		if !maps.Equal(svc.Labels, labels) || svc.Namespace != fmt.Sprint("n", i) {
 			t.Fatalf("%v in %s", svc.Labels, svc.Namespace)
 		}
+	}
+	long := Services.New().(*corev1.Service)
+	long.Labels = map[string]string{"i": strings.Repeat("x", maxSharedKey)}
+	p.Share(long)
+	if p.labels[textOf(long.Labels)] != nil {
+		t.Error("labels of any length are remembered")
 	}
 	if len(p.words) > maxShared || len(p.labels) > maxShared {
 		t.Errorf("%d words and %d sets of labels", len(p.words), len(p.labels))

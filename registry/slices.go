@@ -106,10 +106,7 @@ func mirrorMetadata(s *discoveryv1.EndpointSlice, eps *corev1.Endpoints) {
 func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 	families := ipFamilies(svc)
 	plans := make(map[string]*slicePlan)
-	for _, family := range families {
-		// A selector that matches nothing yields one slice without endpoints.
-		planFor(plans, family, []discoveryv1.EndpointPort{})
-	}
+	found := make(map[corev1.IPFamily]bool) // any endpoint
 	for _, pod := range slices.SortedFunc(podsSelected(tx.txn, svc.Namespace, svc.Spec.Selector),
 		func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) }) {
 		if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
@@ -117,17 +114,15 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 			continue
 		}
 		why := "the pod has no address of a family of the Service"
+		has := make(map[corev1.IPFamily]bool)
 		for _, ip := range podIPs(pod) {
-			addr, ok := parseAddr(ip)
-			family := corev1.IPv6Protocol
-			if addr.Is4() {
-				family = corev1.IPv4Protocol
-			}
-			if !ok || !slices.Contains(families, family) {
+			family := familyOf(ip)
+			if has[family] || !slices.Contains(families, family) {
 				continue
 			}
+			has[family], found[family] = true, true
 			plan := planFor(plans, family, podPorts(svc, pod))
-			plan.endpoints = append(plan.endpoints, tx.podEndpoint(svc, pod, addr.String()))
+			plan.endpoints = append(plan.endpoints, tx.podEndpoint(svc, pod, ip))
 			plan.triggers = append(plan.triggers, podTrigger(pod))
 			why = ""
 		}
@@ -136,15 +131,14 @@ func (tx *transaction) planFromPods(svc *corev1.Service) []*slicePlan {
 		}
 		tx.trace.pod(pod, why)
 	}
+	for _, family := range families {
+		if !found[family] { // one slice without endpoints
+			planFor(plans, family, []discoveryv1.EndpointPort{})
+		}
+	}
 	var list []*slicePlan
 	for _, key := range slices.Sorted(maps.Keys(plans)) {
-		plan := plans[key]
-		// The placeholder goes once a family has any endpoint.
-		if len(plan.endpoints) > 0 || !slices.ContainsFunc(slices.Collect(maps.Values(plans)), func(p *slicePlan) bool {
-			return p.addressType == plan.addressType && len(p.endpoints) > 0
-		}) {
-			list = append(list, plan)
-		}
+		list = append(list, plans[key])
 	}
 	return list
 }
@@ -175,7 +169,7 @@ func podPorts(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
 	ports := []discoveryv1.EndpointPort{}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
-		number := TargetPort(p, pod)
+		number := movedPort(pod, p.Protocol, targetPort(p, pod))
 		if number == 0 {
 			continue
 		}
@@ -186,13 +180,8 @@ func podPorts(svc *corev1.Service, pod *corev1.Pod) []discoveryv1.EndpointPort {
 	return ports
 }
 
-// TargetPort returns the number of the Service port p on pod, or 0 when pod
-// has no port of the wanted name and protocol. A process that may not have the
-// port listens on another one (AnnotationMovedPorts).
-func TargetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
-	return movedPort(pod, p.Protocol, targetPort(p, pod))
-}
-
+// targetPort returns the number of the Service port p on pod, or 0 when pod
+// has no port of the wanted name and protocol.
 func targetPort(p *corev1.ServicePort, pod *corev1.Pod) int32 {
 	if p.TargetPort.Type == 0 { // an integer
 		if p.TargetPort.IntVal == 0 {

@@ -478,3 +478,22 @@ func TestServiceByIP(t *testing.T) {
 		}
 	}
 }
+
+// An address may be written in several ways, and a Pod counts once in a family.
+func TestPodAddresses(t *testing.T) {
+	s := NewStore()
+	s.Replace(1, objects(t, 1, payment+"\n---"+pod("a", "10.1.0.5", "")+"\n---"+pod("b", `"FD00:0::1"`, "")))
+	found := 0
+	for range s.Snapshot().PodsByIP(mustAddr("fd00::1")) {
+		found++
+	}
+	if found != 1 {
+		t.Errorf("%d Pods at fd00::1", found)
+	}
+	several := objects(t, 2, pod("a", "10.1.0.5", ""))[0].(*corev1.Pod)
+	several.Status.PodIPs = []corev1.PodIP{{IP: "10.1.0.5"}, {IP: "10.1.0.6"}} // by hand in etcd
+	s.Apply(2, writes([]Object{several}))
+	if got := frontends(s.Snapshot()); strings.Contains(got, "10.1.0.6") || !strings.Contains(got, "10.1.0.5") {
+		t.Errorf("the frontends are\n%s", got)
+	}
+}

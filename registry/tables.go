@@ -121,8 +121,8 @@ func unservedIPs(s *corev1.Service) []string {
 func podIPs(p *corev1.Pod) []string {
 	var ips []string
 	for _, ip := range append([]corev1.PodIP{{IP: p.Status.PodIP}}, p.Status.PodIPs...) {
-		if ip.IP != "" && !slices.Contains(ips, ip.IP) {
-			ips = append(ips, ip.IP)
+		if addr, ok := parseAddr(ip.IP); ok && !slices.Contains(ips, addr.String()) {
+			ips = append(ips, addr.String())
 		}
 	}
 	return ips
@@ -200,8 +200,8 @@ func prefixFromArgs(args []any) ([]byte, error) {
 	return []byte(args[0].(string)), nil
 }
 
-// ClusterIPs returns the ClusterIPs of s: none when it is headless, has no
-// address yet, or is an ExternalName.
+// ClusterIPs returns the ClusterIPs of s: none when it is headless or has no
+// address yet.
 func ClusterIPs(s *corev1.Service) []string {
 	if s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone {
 		return nil

@@ -27,7 +27,7 @@ func (tx *transaction) chooseBackends(endpoints []endpoint, localOnly bool) (bac
 	use, fallBack := near, near
 	if !localOnly {
 		use = nearest(endpoints, tx.local.Node, tx.zoneOf(tx.local.Node))
-		fallBack = func(endpoint) bool { return true }
+		fallBack = isAnywhere
 	}
 	hasReady := slices.ContainsFunc(endpoints, func(e endpoint) bool { return e.ready && use(e) })
 	for _, e := range endpoints {
@@ -69,8 +69,10 @@ func nearest(endpoints []endpoint, node, zone string) func(endpoint) bool {
 	case hasZones && slices.ContainsFunc(endpoints, readyAnd(forZone)):
 		return forZone
 	}
-	return func(endpoint) bool { return true }
+	return isAnywhere
 }
+
+func isAnywhere(endpoint) bool { return true }
 
 // addHints writes into the endpoints of svc for whom they are meant, where its
 // trafficDistribution asks for that. The annotation topology-mode is about

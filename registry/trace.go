@@ -45,7 +45,7 @@ type Verdict struct {
 func (s *Snapshot) Explain(svc *corev1.Service, port corev1.ServicePort) Trace {
 	t := &tracer{left: make(map[bool][]Verdict)}
 	tx := &transaction{revision: s.revision, local: s.local, txn: s.db.Txn(false), trace: t}
-	if svc.Spec.Type != corev1.ServiceTypeExternalName && HasSelector(svc) {
+	if HasSelector(svc) {
 		tx.planFromPods(svc)
 	}
 	tx.portFrontends(svc, port)
@@ -54,14 +54,20 @@ func (s *Snapshot) Explain(svc *corev1.Service, port corev1.ServicePort) Trace {
 		f := &out.Frontends[i]
 		f.Endpoints = s.inWords(svc, f.Endpoints, t.left[f.Address.Is4()], t.pods)
 	}
-	if svc.Spec.ClusterIP == corev1.ClusterIPNone {
+	if isHeadless(svc) {
 		var judged []Verdict
 		for _, family := range ipFamilies(svc) {
 			for _, e := range tx.endpoints(svc, port, family == corev1.IPv4Protocol) {
 				judged = append(judged, e.verdict(e.judge(isAnywhere, isAnywhere, true, false)))
 			}
 		}
-		out.Endpoints = s.inWords(svc, judged, t.left[true], t.left[false], t.pods)
+		left := t.left[true]
+		for _, v := range t.left[false] {
+			if !slices.Contains(left, v) { // of a slice that is of neither family
+				left = append(left, v)
+			}
+		}
+		out.Endpoints = s.inWords(svc, judged, left, t.pods)
 	}
 	return out
 }
@@ -162,8 +168,6 @@ func (e endpoint) judge(use, fallBack func(endpoint) bool, hasReady, localOnly b
 	return notReady
 }
 
-func isAnywhere(endpoint) bool { return true }
-
 // verdict puts a judgement into words.
 func (e endpoint) verdict(j judgement) Verdict {
 	v := Verdict{Address: e.Address.String(), Pod: e.Pod, Node: e.Node, Slice: e.slice, Used: j == isUsed || j == isLast, Reason: j.String()}
@@ -247,12 +251,9 @@ func (t *tracer) endpoint(slice *discoveryv1.EndpointSlice, e *discoveryv1.Endpo
 	if t == nil {
 		return
 	}
-	v := Verdict{Slice: slice.Name, Node: deref(e.NodeName, ""), Reason: why}
+	v := Verdict{Slice: slice.Name, Pod: podOf(e), Node: deref(e.NodeName, ""), Reason: why}
 	if len(e.Addresses) > 0 {
 		v.Address = e.Addresses[0]
-	}
-	if e.TargetRef != nil && e.TargetRef.Kind == Pods.Kind {
-		v.Pod = e.TargetRef.Name
 	}
 	t.left[is4] = append(t.left[is4], v)
 }

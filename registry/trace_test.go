@@ -2,6 +2,7 @@ package registry
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -127,6 +128,18 @@ message: "%s"`, name, uid, reason, at, message)
 		}, `
 + 10.1.0.1:1
 - 10.1.0.2:1 meant for zone b by its hints`},
+		{"two addresses of a node", []string{
+			strings.Replace(svc("", "10.96.0.5", selector+", type: NodePort", "TCP"), "port: 80,", "port: 80, nodePort: 30080,", 1),
+			strings.Replace(pod("a", "10.1.0.1", ready, ""), "name: web", "name: other", 1),
+		}, `
+- 10.1.0.1 a the pod has no TCP port "web"
+- 10.1.0.1 a the pod has no TCP port "web"
+- 10.1.0.1 a the pod has no TCP port "web"`},
+		{"names", []string{
+			strings.Replace(svc("", "None", "", "TCP"), "[IPv4]", "[IPv4, IPv6]", 1),
+			slice("s-x", "addressType: FQDN\nports: [{name: http, port: 1}]\nendpoints: [{addresses: [a.example.org]}]"),
+		}, `
+- a.example.org its address is of the family FQDN, which the Service does not have`},
 		{"label", []string{svc(", labels: {service.kubernetes.io/service-proxy-name: x}", "10.96.0.5", selector, "TCP")}, `
 no frontends: the label service.kubernetes.io/service-proxy-name takes the Service out of the proxy`},
 		{"SCTP", []string{svc("", "10.96.0.5", selector, "SCTP")}, `
@@ -135,7 +148,7 @@ no frontends: SCTP is stored and not proxied`},
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := NewStore()
-			s.SetLocal(Local{Node: "here"})
+			s.SetLocal(Local{Node: "here", NodePorts: []netip.Addr{mustAddr("127.0.0.1"), mustAddr("127.0.0.2")}})
 			s.Replace(1, objects(t, 1, strings.Join(tt.documents, "\n---")))
 			got := explain(s.Snapshot())
 			if diff := cmp.Diff(strings.TrimPrefix(tt.want, "\n")+"\n", got); diff != "" {

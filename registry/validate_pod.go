@@ -77,5 +77,8 @@ func validatePodStatus(pod *corev1.Pod) field.ErrorList {
 			errs = append(errs, field.Duplicate(at, ip.IP))
 		}
 	}
+	if len(ips) > 2 || len(ips) == 2 && familyOf(ips[0].IP) == familyOf(ips[1].IP) {
+		errs = append(errs, field.Invalid(path.Child("podIPs"), ips, "may specify no more than one IP for each IP family"))
+	}
 	return errs
 }

@@ -224,7 +224,7 @@ func validateTraffic(svc *corev1.Service, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	at := path.Child("externalTrafficPolicy")
 	switch {
-	case ExternallyAccessible(svc):
+	case externallyAccessible(svc):
 		errs = append(errs, oneOf(at, spec.ExternalTrafficPolicy,
 			corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)...)
 	case spec.ExternalTrafficPolicy != "":

@@ -218,6 +218,9 @@ func TestValidateOthers(t *testing.T) {
 			"spec.containers[0].ports[0].containerPort: Invalid value: 0: must be between 1 and 65535, inclusive"}},
 		{"pod address", aPod + "spec: {containers: [{name: c, image: i}]}\nstatus: {podIP: x}", []string{
 			`status.podIPs[0].ip: Invalid value: "x": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)`}},
+		{"another pod address", aPod + "spec: {containers: [{name: c, image: i}]}\nstatus: {podIP: 10.1.0.2, podIPs: [{ip: 10.1.0.1}]}", nil},
+		{"pod addresses of one family", aPod + "spec: {containers: [{name: c, image: i}]}\nstatus: {podIPs: [{ip: 10.1.0.1}, {ip: 10.1.0.2}]}", []string{
+			`status.podIPs: Invalid value: [{"ip":"10.1.0.1"},{"ip":"10.1.0.2"}]: may specify no more than one IP for each IP family`}},
 		{"pod phase", aPod + "spec: {containers: [{name: c, image: i}]}\nstatus: {phase: Up}", []string{
 			`status.phase: Unsupported value: "Up": supported values: "Failed", "Pending", "Running", "Succeeded", "Unknown"`}},
 		{"namespace", "apiVersion: v1\nkind: Namespace\nmetadata: {name: a.b}", []string{
