@@ -198,7 +198,7 @@ func TestLocalFaultsEjectNobody(t *testing.T) {
 		d := dialer{clock: func() int64 { return 0 }}
 		choice := p.Pick(netip.Addr{}, 0)
 		for range 3 {
-			d.failed(t.Context(), dialed{held: held{choice, 0}, err: fmt.Errorf("dial: %w", errno)})
+			d.failed(t.Context(), dialed{picked: picked{choice, 0}, err: fmt.Errorf("dial: %w", errno)})
 		}
 		if got := len(p.Ejections()) > 0; got != ejects {
 			t.Errorf("%v ejects: %v, want %v", errno, got, ejects)
@@ -209,7 +209,7 @@ func TestLocalFaultsEjectNobody(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	d := dialer{clock: func() int64 { return 0 }}
-	d.failed(ctx, dialed{held: held{p.Pick(netip.Addr{}, 0), 0}, err: ctx.Err()})
+	d.failed(ctx, dialed{picked: picked{p.Pick(netip.Addr{}, 0), 0}, err: ctx.Err()})
 }
 
 // TestUDPEjection has a Backend refuse datagrams.

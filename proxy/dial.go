@@ -34,58 +34,57 @@ type dialer struct {
 
 // A dialed is the outcome of one dial.
 type dialed struct {
-	held
+	picked
 	conn *net.TCPConn
 	err  error
 }
 
-// A held is a place in a Choice: the Backend that a connection or a flow has.
-type held struct {
+// A picked is a place in a Choice: the Backend that a connection or a flow has.
+type picked struct {
 	choice balancer.Choice
 	place  int
 }
 
 // release tells the Picker that the connection has ended.
-func (h held) release() { h.choice.Release(h.place) }
+func (p picked) release() { p.choice.Release(p.place) }
 
 // backend returns the Backend.
-func (h held) backend() *registry.Backend { return h.choice.At(h.place) }
+func (p picked) backend() *registry.Backend { return p.choice.At(p.place) }
 
 // dial connects to a Backend of f. One that refuses is followed by the next at
 // once; one that is silent gets company after the hedge delay, and again after
 // two and a half times that, and the first to answer is taken. No byte has
 // been sent by then, so a client sees nothing of it. Each Backend is dialled
-// at most once. After a failure of this host's own, such as a lack of
-// descriptors, which is no Backend's fault, only the dials that run are waited
-// for.
-func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net.TCPConn, held, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+// at most once, and none that has left since the Choice. After a failure of
+// this host's own, such as a lack of descriptors, which is no Backend's fault, only
+// the dials that run are waited for.
+func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net.TCPConn, picked, error) {
+	end := time.Now().Add(d.timeout)
+	ctx, cancel := context.WithDeadline(ctx, end)
 	choice, tried := f.picker.Pick(client, d.clock()), 0
 	outcomes := make(chan dialed)
 	var running []int // places in choice
-	defer func() {    // the losers
+	defer func() {
 		cancel()
-		for range running {
-			if o := <-outcomes; o.conn != nil {
-				o.conn.Close()
-			}
-		}
+		closeLosers(outcomes, len(running))
 	}()
 	start := func() bool {
-		if tried == choice.Len() {
+		tried = f.nextPlace(choice, tried)
+		// A dial that has no time left would be the Backend's failure.
+		if tried == choice.Len() || !time.Now().Before(end) {
 			return false
 		}
-		h := held{choice, tried}
+		p := picked{choice, tried}
 		tried++
-		running = append(running, h.place)
-		if tried > 1 {
-			f.parts[0].count(h.backend().Address, func(c *counters) { c.retries.Add(1) })
+		running = append(running, p.place)
+		if p.place > 0 {
+			f.parts[0].count(p.backend().Address, func(c *counters) { c.retries.Add(1) })
 		}
-		go func() { outcomes <- d.dialOne(ctx, f, h, client) }()
+		go func() { outcomes <- d.dialOne(ctx, f, p, client) }()
 		return true
 	}
 	if !start() {
-		return nil, held{}, errNoBackends
+		return nil, picked{}, errNoBackends
 	}
 	company := time.NewTimer(d.hedge)
 	defer company.Stop()
@@ -98,8 +97,8 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 			running = slices.DeleteFunc(running, func(place int) bool { return place == o.place })
 			if o.err == nil {
 				choice.Move(0, o.place)
-				d.settle(o.held, running, client)
-				return o.conn, o.held, nil
+				d.settle(o.picked, running, client)
+				return o.conn, o.picked, nil
 			}
 			errs = append(errs, o.err)
 			if ctx.Err() == nil {
@@ -109,7 +108,7 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 			local = local || isLocal(o.err)
 			if (local || !start()) && len(running) == 0 {
 				choice.Release(0)
-				return nil, held{}, errors.Join(errs...)
+				return nil, picked{}, errors.Join(errs...)
 			}
 		case <-company.C:
 			if !local && start() {
@@ -119,17 +118,39 @@ func (d *dialer) dial(ctx context.Context, f *frontend, client netip.Addr) (*net
 	}
 }
 
-// settle tells the Picker which Backend has answered, and which were dialled
-// before it and have been silent for too long.
-func (d *dialer) settle(h held, running []int, client netip.Addr) {
-	for _, place := range running {
-		if place < h.place {
-			h.choice.Failed(place, syscall.ETIMEDOUT, d.clock())
+// closeLosers waits for n dials that nobody wants any more.
+func closeLosers(outcomes <-chan dialed, n int) {
+	for range n {
+		if o := <-outcomes; o.conn != nil {
+			o.conn.Close()
 		}
 	}
-	h.choice.Succeeded(h.place)
-	if h.place > 0 {
-		h.choice.Pin(h.place, client, d.clock())
+}
+
+// serves reports whether a Backend of an earlier Choice serves yet: what has
+// left gets nothing new.
+func (f *frontend) serves(b *registry.Backend) bool { return f.now.Load().Serving(b.Address) != nil }
+
+// nextPlace returns the first place of a Choice, from a place on, whose Backend
+// serves, or its end. The first of all is as new as the Choice.
+func (f *frontend) nextPlace(choice balancer.Choice, from int) int {
+	for from > 0 && from < choice.Len() && !f.serves(choice.At(from)) {
+		from++
+	}
+	return from
+}
+
+// settle tells the Picker which Backend has answered, and which were dialled
+// before it and have been silent for too long.
+func (d *dialer) settle(p picked, running []int, client netip.Addr) {
+	for _, place := range running {
+		if place < p.place {
+			p.choice.Failed(place, syscall.ETIMEDOUT, d.clock())
+		}
+	}
+	p.choice.Succeeded(p.place)
+	if p.place > 0 {
+		p.choice.Pin(p.place, client, d.clock())
 	}
 }
 
@@ -143,13 +164,13 @@ func (d *dialer) failed(ctx context.Context, o dialed) {
 	}
 }
 
-func (d *dialer) dialOne(ctx context.Context, f *frontend, h held, client netip.Addr) dialed {
-	b := h.backend()
+func (d *dialer) dialOne(ctx context.Context, f *frontend, p picked, client netip.Addr) dialed {
+	b := p.backend()
 	if d.own.contains(b.Address) {
 		if f.loops.begins() {
 			d.log.Warn("refused to dial a backend", "frontend", f.now.Load().FrontendKey, "backend", b.Address, "error", errLoop)
 		}
-		return dialed{held: h, err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
+		return dialed{picked: p, err: fmt.Errorf("dial %s: %w", b.Address, errLoop)}
 	}
 	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	dialer.SetMultipathTCP(false)
@@ -158,9 +179,9 @@ func (d *dialer) dialOne(ctx context.Context, f *frontend, h held, client netip.
 	}
 	conn, err := connect(ctx, &dialer, "tcp", b.Address)
 	if err != nil {
-		return dialed{held: h, err: err}
+		return dialed{picked: p, err: err}
 	}
-	return dialed{held: h, conn: conn.(*net.TCPConn)}
+	return dialed{picked: p, conn: conn.(*net.TCPConn)}
 }
 
 // connect connects a socket without binding it first, as Dialer.DialTCP does
@@ -173,12 +194,8 @@ func connect(ctx context.Context, d *net.Dialer, network string, to netip.AddrPo
 // isLocal reports whether a dial failed for a reason of this host's own, which
 // concerns every Backend. That no port is left (EADDRNOTAVAIL) concerns one.
 func isLocal(err error) bool {
-	for _, local := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN,
-	} {
-		if errors.Is(err, local) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(localErrnos, func(local syscall.Errno) bool { return errors.Is(err, local) })
 }
+
+// localErrnos are the reasons of isLocal, for both engines.
+var localErrnos = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EAGAIN}

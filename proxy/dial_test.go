@@ -27,3 +27,24 @@ func testThirdDial(t *testing.T, start starter) {
 		t.Errorf("two silent backends cost %v, want %v", longest, hedge*5/2)
 	}
 }
+
+// TestNoDialAfterTheTimeout checks that a Backend is not blamed for a dial that
+// there was no time left for.
+func TestNoDialAfterTheTimeout(t *testing.T) { overEngine(t, "portable", testNoDialAfterTheTimeout) }
+
+func testNoDialAfterTheTimeout(t *testing.T, start starter) {
+	h := start(t, Limits{DialTimeout: 100 * time.Millisecond, Hedge: patience})
+	vip := freePort(t, "127.96.0.5")
+	dark := silent(t)
+	a, _ := named(t, "a")
+	h.serve(vip, tcp, ends(dark, a)...)
+	if h.next(vip, tcp) != dark {
+		ask(vip)
+	}
+	if _, err := ask(vip); !isReset(err) {
+		t.Errorf("read %v, want a reset", err)
+	}
+	if b, _ := h.backendStats(vip, a); b.Retries != 0 || b.DialErrors != 0 {
+		t.Errorf("%d retries and %d failed dials of the one that was not dialled", b.Retries, b.DialErrors)
+	}
+}

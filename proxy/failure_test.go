@@ -189,6 +189,11 @@ func testMovedPorts(t *testing.T, start starter) {
 		if list, _ := h.reports(); len(list) != 2 || list[1].Err != nil {
 			t.Errorf("reports %+v; want a good one at the end", list)
 		}
+		h.apply(newService(ip, 80, 8080)) // the one that has it is not to keep it
+		expect(h, "8080")
+		if list, _ := h.reports(); len(list) != 3 || !errors.As(list[2].Err, &held) || held.Holder.Port != 8080 {
+			t.Errorf("reports %+v; want one more that port 8080 is there", list)
+		}
 		h.stop()
 	}
 }

@@ -23,7 +23,7 @@ type flow struct {
 	large    atomic.Bool // last is more than what a flow may keep for long
 
 	// The following are guarded by the listener's mu.
-	held     held      // its Backend
+	picked   picked    // its Backend
 	proven   bool      // that has answered
 	counters *counters // of the Backend
 	up       uint64    // bytes
@@ -140,7 +140,7 @@ func (f *flow) noteAnswer(conn *net.UDPConn) {
 	f.refused = nil
 	if !f.proven {
 		f.proven = true
-		l.engine.dialer.settle(f.held, nil, f.client.Addr())
+		l.engine.dialer.settle(f.picked, nil, f.client.Addr())
 	}
 	if f.large.Swap(false) {
 		f.last = nil

@@ -224,7 +224,8 @@ func (ln *loopListener) close() {
 	ln.engine.budget.add(-1)
 }
 
-// addAcceptor begins to accept. One loop is woken for a new connection.
+// addAcceptor begins to accept, after a rest when the kernel has no means to
+// tell of connections. One loop is woken for a new connection.
 func (l *loop) addAcceptor(a *acceptor) {
 	if n := len(l.freeListeners); n > 0 {
 		a.id = l.freeListeners[n-1]
@@ -234,9 +235,11 @@ func (l *loop) addAcceptor(a *acceptor) {
 		a.id = int32(len(l.listeners))
 		l.listeners = append(l.listeners, a)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLEXCLUSIVE, Fd: a.id, Pad: roleAcceptor}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(a.fd), &ev); err != nil {
-		l.log.Error("watch a listener", "address", a.listener.at.AddrPort, "error", err)
+	if errno := l.watchSocket(unix.EPOLL_CTL_ADD, a.fd, unix.EPOLLIN|unix.EPOLLEXCLUSIVE, a.id, roleAcceptor); errno != 0 {
+		if l.engine.unwatched.begins() {
+			l.log.Error("watch a listener", "address", a.listener.at.AddrPort, "error", errno)
+		}
+		l.rest(a)
 	}
 }
 

@@ -73,17 +73,17 @@ func (c *conn) release() {
 
 // settleFlow tells the Picker that the Backend of f has answered.
 func (l *loop) settleFlow(f *loopFlow) {
-	f.choice.Succeeded(int(f.held))
-	if f.held > 0 {
-		f.choice.Pin(int(f.held), f.client.addrPort().Addr(), l.now)
+	f.choice.Succeeded(int(f.place))
+	if f.place > 0 {
+		f.choice.Pin(int(f.place), f.client.addrPort().Addr(), l.now)
 	}
 }
 
-// hold tells the Picker that f has gone on to the Backend that it tried
+// moved tells the Picker that f has gone on to the Backend that it tried
 // last.
-func (f *loopFlow) hold() {
-	f.choice.Move(int(f.held), int(f.tried)-1)
-	f.held = f.tried - 1
+func (f *loopFlow) moved() {
+	f.choice.Move(int(f.place), int(f.tried)-1)
+	f.place = f.tried - 1
 }
 
 // flowFailed notes that the Backend that f tried last refuses.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -60,13 +61,16 @@ func (q *dialQueue) pop() {
 // from 1 in the order of the conn's choice.
 func (c *conn) target(attempt uint8) *registry.Backend { return c.choice.At(int(attempt) - 1) }
 
-// nextDial begins a connection to the next Backend that was not tried yet, and
-// watches it. It returns no attempt when there is none, or when this host has
+// nextDial begins a connection to the next Backend that was not tried yet and
+// still serves, and watches it. It returns no attempt when there is none, or when this host has
 // no means for it, which is no Backend's fault.
 func (l *loop) nextDial(c *conn, events uint32) dial {
 	for int(c.tried) < min(c.choice.Len(), maxAttempt) {
 		c.tried++
 		b := c.target(c.tried)
+		if c.tried > 1 && !c.acceptor.frontend.serves(b) { // it has left since
+			continue
+		}
 		if l.engine.own.contains(b.Address) {
 			l.engine.noteLoop(c.acceptor.frontend, b)
 			continue
@@ -156,13 +160,7 @@ func (l *loop) connectFrom(b *registry.Backend, source *sockaddr, transparent bo
 }
 
 // isLocalErrno reports whether a dial failed for a reason of this host's own.
-func isLocalErrno(errno syscall.Errno) bool {
-	switch errno {
-	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.EAGAIN:
-		return true
-	}
-	return false
-}
+func isLocalErrno(errno syscall.Errno) bool { return slices.Contains(localErrnos, errno) }
 
 // startDial dials the first Backend for a new conn. It reports false when c has
 // ended.

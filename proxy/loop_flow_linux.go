@@ -19,7 +19,7 @@ type loopFlow struct {
 	stage      flowStage
 	proven     bool  // the present choice has had an answer
 	tried      uint8 // Backends of choice that were used
-	held       uint8 // place in choice of the present one
+	place      uint8 // place in choice of the present one
 	heard      int64 // when the last datagram came, in either direction
 	client     sockaddr
 	key        clientKey
@@ -28,7 +28,7 @@ type loopFlow struct {
 	counters   *counters // of backend
 	started    int64
 	up, down   uint64 // bytes
-	last       []byte // the client's last datagram, to be sent again
+	last       []byte // the client's last datagram, to be sent again; nil when there is no need
 
 	byAge     flowLink // among the flows of the front at the same stage
 	byBackend flowLink // among those of the front with the same Backend
@@ -122,12 +122,7 @@ func (t *flowTable) take() *loopFlow {
 }
 
 func (t *flowTable) put(f *loopFlow) {
-	const keptDatagram = 2048 // a larger one is not kept for the next flow
-	last := f.last[:0]
-	if cap(last) > keptDatagram {
-		last = nil
-	}
-	*f = loopFlow{id: f.id, generation: (f.generation + 1) & genMask, last: last}
+	*f = loopFlow{id: f.id, generation: (f.generation + 1) & genMask, last: f.last[:0]}
 	t.free = append(t.free, f.id)
 	t.used--
 }
@@ -159,6 +154,7 @@ func (l *loop) heardBackend(f *loopFlow) {
 		f.proven = true
 		l.settleFlow(f)
 	}
+	l.letGo(f)
 	l.reach(f, max(f.stage, answered))
 }
 
@@ -218,10 +214,11 @@ func (l *loop) placeForFlow(fr *front) *loopFlow {
 		return nil
 	}
 	l.leaveBackend(f)
-	f.choice.Release(int(f.held))
+	f.choice.Release(int(f.place))
 	fr.byAge[f.stage].remove(f)
 	delete(fr.flows, f.key)
 	l.disconnect(f)
+	l.letGo(f)
 	*f = loopFlow{id: f.id, generation: f.generation, fd: f.fd, last: f.last[:0]}
 	return f
 }
@@ -243,14 +240,17 @@ func (l *loop) disconnect(f *loopFlow) {
 	}
 }
 
-// nextFlowBackend connects a flow to the next Backend of its choice. It reports
-// false when there is none.
+// nextFlowBackend connects a flow to the next Backend of its choice that still
+// serves. It reports false when there is none.
 func (l *loop) nextFlowBackend(f *loopFlow) bool {
 	again := f.backend != nil
 	l.leaveBackend(f)
 	for int(f.tried) < min(f.choice.Len(), maxAttempt) {
 		b := f.choice.At(int(f.tried))
 		f.tried++
+		if f.tried > 1 && !f.front.frontend.serves(b) { // it has left since
+			continue
+		}
 		if l.engine.own.contains(b.Address) {
 			l.engine.noteLoop(f.front.frontend, b)
 			continue
@@ -258,7 +258,7 @@ func (l *loop) nextFlowBackend(f *loopFlow) bool {
 		errno := l.connectFlow(f, b)
 		if errno == 0 {
 			f.backend = b
-			f.hold()
+			f.moved()
 			f.counters = f.front.tally.of(b.Address)
 			f.counters.flows.Add(1)
 			f.counters.activeFlows.Add(1)
@@ -321,7 +321,7 @@ func (l *loop) leaveBackend(f *loopFlow) {
 // endFlow ends a flow. Late answers of its Backend find no socket.
 func (l *loop) endFlow(f *loopFlow) {
 	l.leaveBackend(f)
-	f.choice.Release(int(f.held))
+	f.choice.Release(int(f.place))
 	f.front.byAge[f.stage].remove(f)
 	delete(f.front.flows, f.key)
 	if f.fd >= 0 {
@@ -329,6 +329,7 @@ func (l *loop) endFlow(f *loopFlow) {
 	}
 	f.front.tally.activeFlows.Add(-1)
 	l.engine.budget.add(-perFlow)
+	l.letGo(f)
 	l.flows.put(f)
 }
 
@@ -350,16 +351,18 @@ func (l *loop) flowRefused(f *loopFlow, errno syscall.Errno) {
 	f.counters.dialErrors.Add(1)
 	l.flowFailed(f, errno)
 	if f.proven { // it has served until now: all have their chance again
-		f.choice.Release(int(f.held))
+		f.choice.Release(int(f.place))
 		f.choice = f.front.frontend.picker.Pick(f.client.addrPort().Addr(), l.now)
-		f.tried, f.held, f.proven = 0, 0, false
+		f.tried, f.place, f.proven = 0, 0, false
 	}
 	if !l.nextFlowBackend(f) {
 		f.front.tally.dropped.Add(1)
 		l.endFlow(f)
 		return
 	}
-	rawSend(f.fd, f.last) // which may be empty
+	if f.last != nil {
+		rawSend(f.fd, f.last) // which may be empty
+	}
 }
 
 // sweepFlows ends the flows that have been idle for too long.

@@ -53,6 +53,7 @@ type loop struct {
 	incoming      *batch // from clients; made for the first front
 	answers       *batch // to the clients of one front, sent together
 	answering     *front
+	large         [][]byte // datagrams that flows have let go of
 	nanswers      int
 	gather        gather
 	again         []connSide // sides that had their turn and are not done
@@ -316,10 +317,13 @@ func (l *loop) tick() {
 // (edge-triggered), so a connection that is ready and not attended to costs
 // nothing.
 func (l *loop) watch(op int, fd int32, c *conn, role int, events uint32) syscall.Errno {
-	l.control = unix.EpollEvent{
-		Events: events | unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET,
-		Fd:     c.id, Pad: int32(c.generation<<genShift) | int32(role),
-	}
+	return l.watchSocket(op, fd, events|unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET, c.id, int32(c.generation<<genShift)|int32(role))
+}
+
+// watchSocket has the kernel tell of events of a socket, with what they are
+// about.
+func (l *loop) watchSocket(op int, fd int32, events uint32, id, pad int32) syscall.Errno {
+	l.control = unix.EpollEvent{Events: events, Fd: id, Pad: pad}
 	_, errno := rawCall(unix.SYS_EPOLL_CTL, uintptr(l.epoll), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&l.control)), 0, 0)
 	return errno
 }

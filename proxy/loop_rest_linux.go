@@ -7,7 +7,8 @@ import (
 
 // restTime is how long a listener is let alone from which connections can be
 // accepted to be reset alone, or not even that: others have every descriptor,
-// and the kernel would tell of the same client again at once.
+// and the kernel would tell of the same client again at once. So is one that
+// the kernel cannot watch.
 const restTime = 10 * time.Millisecond
 
 // rest stops accepting for a while.
@@ -30,8 +31,9 @@ func (l *loop) checkResting() {
 		return
 	}
 	l.engine.spare.reopen()
-	for _, a := range l.resting {
+	rested := l.resting
+	l.resting = nil // addAcceptor may let some rest again
+	for _, a := range rested {
 		l.addAcceptor(a)
 	}
-	l.resting = l.resting[:0]
 }

@@ -47,7 +47,13 @@ func (e *loops) listenUDP(f *frontend, at ListenAddr) (listener, error) {
 	for stage := range fr.byAge {
 		fr.byAge[stage].link = byAge
 	}
-	fr.loop.post(func() { fr.loop.addFront(fr) })
+	errno := syscall.ECANCELED // the loop has ended
+	fr.loop.do(func() { errno = fr.loop.addFront(fr) })
+	if errno != 0 {
+		unix.Close(fd)
+		e.budget.add(-1)
+		return nil, fmt.Errorf("watch %s: %w", at.AddrPort, errno)
+	}
 	return fr, nil
 }
 
@@ -62,7 +68,7 @@ func openFront(at ListenAddr) (fd int, err error) {
 }
 
 // addFront begins to receive.
-func (l *loop) addFront(fr *front) {
+func (l *loop) addFront(fr *front) syscall.Errno {
 	if l.incoming == nil {
 		l.incoming, l.answers = newBatch(), newBatch()
 	}
@@ -74,10 +80,16 @@ func (l *loop) addFront(fr *front) {
 		fr.id = int32(len(l.fronts))
 		l.fronts = append(l.fronts, fr)
 	}
-	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: fr.id, Pad: roleFront}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(fr.fd), &ev); err != nil {
-		l.log.Error("watch a socket", "address", fr.at.AddrPort, "error", err)
+	errno := l.watchSocket(unix.EPOLL_CTL_ADD, fr.fd, unix.EPOLLIN, fr.id, roleFront)
+	if errno != 0 {
+		l.removeFront(fr)
 	}
+	return errno
+}
+
+func (l *loop) removeFront(fr *front) {
+	l.fronts[fr.id] = nil
+	l.freeFronts = append(l.freeFronts, fr.id)
 }
 
 // update implements listener: the flows of a Backend that no longer serves end
@@ -103,8 +115,7 @@ func (fr *front) close() {
 	if !l.do(func() {
 		l.endFlows(fr)
 		l.sendAnswers()
-		l.fronts[fr.id] = nil
-		l.freeFronts = append(l.freeFronts, fr.id)
+		l.removeFront(fr)
 	}) {
 		l.endFlows(fr) // the loop has ended
 	}
@@ -132,9 +143,7 @@ func (fr *front) backendFlows(b netip.AddrPort) *flowList {
 
 // watchFlow registers the socket of a flow.
 func (l *loop) watchFlow(fd int32, f *loopFlow) syscall.Errno {
-	l.control = unix.EpollEvent{Events: unix.EPOLLIN, Fd: f.id, Pad: int32(f.generation<<genShift) | roleFlow}
-	_, errno := rawCall(unix.SYS_EPOLL_CTL, uintptr(l.epoll), unix.EPOLL_CTL_ADD, uintptr(fd), uintptr(unsafe.Pointer(&l.control)), 0, 0)
-	return errno
+	return l.watchSocket(unix.EPOLL_CTL_ADD, fd, unix.EPOLLIN, f.id, int32(f.generation<<genShift)|roleFlow)
 }
 
 // receive passes on what clients have sent. As long as datagrams come one by one
@@ -212,7 +221,29 @@ func (l *loop) remember(f *loopFlow, i, size int) {
 	if size > 0 && len(datagram) > size { // joined: only the last of them
 		datagram = datagram[(len(datagram)-1)/size*size:]
 	}
+	if n := len(l.large); cap(f.last) < len(datagram) && len(datagram) > keptDatagram && n > 0 {
+		f.last, l.large = l.large[n-1], l.large[:n-1]
+	}
+	if f.last == nil || cap(f.last) < len(datagram) {
+		f.last = make([]byte, 0, len(datagram)) // not nil, even for an empty one
+	}
 	f.last = append(f.last[:0], datagram...)
+}
+
+// maxLarge is how many large datagrams of flows are kept for others: flows that
+// talk at once make no new ones.
+const maxLarge = 16
+
+// letGo takes its last datagram from a flow that need not send it again, if that
+// is more than what a flow may keep for long.
+func (l *loop) letGo(f *loopFlow) {
+	if cap(f.last) <= keptDatagram {
+		return
+	}
+	if len(l.large) < maxLarge {
+		l.large = append(l.large, f.last[:0])
+	}
+	f.last = nil
 }
 
 // sendToBackend sends the first count vectors, datagrams of size bytes and total

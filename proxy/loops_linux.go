@@ -30,6 +30,7 @@ type loops struct {
 	pipes       atomic.Int32 // how many there are
 	spare       spare
 	scarce      episode // of connections that this host has no means for
+	unwatched   episode // of listeners that the kernel cannot watch
 }
 
 // cores is how many there are for this process. run makes more threads than

@@ -7,10 +7,15 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usher/registry"
 )
 
 func init() {
@@ -255,5 +260,94 @@ func testNothingToShedWith(t *testing.T, start starter) {
 	limit(1000)
 	if b, err := io.ReadAll(client); string(b) != "a" || err != nil {
 		t.Errorf("read %q, %v; want it to be served", b, err)
+	}
+}
+
+// TestFlowsForgetLargeDatagrams checks that flows do not hold on to what has been
+// answered, nor for the next flow, and that a loop keeps few of those.
+func TestFlowsForgetLargeDatagrams(t *testing.T) {
+	overEngine(t, "loop", testFlowsForgetLargeDatagrams)
+}
+
+func testFlowsForgetLargeDatagrams(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	a, _ := serveUDP(t, "a")
+	h.serve(vip, udp, ends(a)...)
+	large := strings.Repeat("x", 60000)
+	const flows = maxLarge + 4
+	for range flows {
+		if got, err := exchange(dialUDP(t, vip), large); len(got) != len(large)+1 || err != nil {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+	}
+	check := func() {
+		for _, l := range h.proxy.engine.(*loops).all {
+			l.do(func() {
+				for id := range int32(len(l.flows.slabs) * slabSize) {
+					if n := cap(l.flows.at(id).last); n > keptDatagram {
+						t.Errorf("a flow keeps %d bytes", n)
+					}
+				}
+				if len(l.large) > maxLarge {
+					t.Errorf("a loop keeps %d large datagrams", len(l.large))
+				}
+			})
+		}
+	}
+	check()
+	mute, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	h.serve(vip, udp, ends(netip.MustParseAddrPort(mute.LocalAddr().String()))...)
+	for i := range uint64(flows) {
+		dialUDP(t, vip).Write([]byte(large))
+		waitFor(t, "a flow without an answer", func() bool { return h.statsOf(vip).Flows == flows+i+1 })
+	}
+	h.serve(vip, udp) // all end
+	check()
+}
+
+// A watchedSocket is Sockets of which the first is watched by every loop already:
+// the kernel watches none twice.
+type watchedSocket struct{ loops []*loop }
+
+func (s *watchedSocket) Socket(domain, kind int) (int, error) {
+	fd, err := unix.Socket(domain, kind|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	for _, l := range s.loops {
+		err = errors.Join(err, unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLET, Pad: roleWake}))
+	}
+	s.loops = nil
+	return fd, err
+}
+
+// TestUnwatchedListener checks that a listener that the kernel cannot watch for a
+// time serves after that. A front is reported meanwhile.
+func TestUnwatchedListener(t *testing.T) { overEngine(t, "loop", testUnwatchedListener) }
+
+func testUnwatchedListener(t *testing.T, start starter) {
+	s := new(watchedSocket)
+	h := start(t, Limits{}, func(setup *setup) {
+		setup.listen = func(key registry.FrontendKey) []ListenAddr {
+			return []ListenAddr{{AddrPort: key.AddrPort(), Sockets: s}}
+		}
+	})
+	vip, packets := freePort(t, "127.96.0.5"), freePort(t, "127.96.0.6")
+	a, _ := named(t, "a")
+	s.loops = h.proxy.engine.(*loops).all
+	h.serve(vip, tcp, ends(a)...)
+	if got, err := ask(vip); got != "a" || err != nil {
+		t.Errorf("a connection: %q, %v", got, err)
+	}
+	b, _ := serveUDP(t, "b")
+	s.loops = h.proxy.engine.(*loops).all
+	h.serve(packets, udp, ends(b)...)
+	if list := h.awaitReports(2); !errors.Is(list[0].Err, syscall.EEXIST) || list[0].Address.AddrPort != packets || list[1].Err != nil {
+		t.Errorf("reports %+v; want that %s cannot be watched, and a good one", list, packets)
+	}
+	if got, err := exchange(dialUDP(t, packets), "x"); got != "bx" || err != nil {
+		t.Errorf("a datagram: %q, %v", got, err)
 	}
 }

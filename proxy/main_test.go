@@ -217,6 +217,12 @@ func (h *harness) remove(vip netip.AddrPort) {
 	h.wait()
 }
 
+// next returns the Backend whose turn it is.
+func (h *harness) next(vip netip.AddrPort, protocol corev1.Protocol) netip.AddrPort {
+	b, _ := h.proxy.Next(registry.FrontendKey{Address: vip.Addr(), Port: vip.Port(), Protocol: protocol})
+	return b.Address
+}
+
 // freePort returns an address that nothing listens on, over neither protocol.
 func freePort(t testing.TB, ip string) netip.AddrPort {
 	t.Helper()

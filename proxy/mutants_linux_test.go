@@ -109,7 +109,7 @@ var mutants = []mutant{
 	},
 	{
 		"flows of a Backend that is gone end (portable)", "udp.go",
-		"if f.Serving(fl.held.backend().Address) == nil {", "if false {", "^TestFlows$/^portable$",
+		"if f.Serving(fl.picked.backend().Address) == nil {", "if false {", "^TestFlows$/^portable$",
 	},
 	{
 		"flows of a draining Backend go on (loop)", "../registry/frontend.go",

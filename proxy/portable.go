@@ -101,7 +101,7 @@ const pauseAfterLack = 100 * time.Millisecond
 
 // dial finds a Backend for a client. When this host lacks what that takes, it
 // tries again: the client would see a reset, and has done nothing wrong.
-func (e *portable) dial(f *frontend, client netip.Addr) (*net.TCPConn, held, error) {
+func (e *portable) dial(f *frontend, client netip.Addr) (*net.TCPConn, picked, error) {
 	end := time.Now().Add(e.limits.DialTimeout)
 	for retry := minAcceptRetry; ; retry = min(2*retry, maxAcceptRetry) {
 		conn, h, err := e.dialer.dial(e.ctx, f, client)
@@ -111,12 +111,12 @@ func (e *portable) dial(f *frontend, client netip.Addr) (*net.TCPConn, held, err
 		e.scarce.Store(time.Now().Add(pauseAfterLack).UnixNano())
 		e.lack("dial a backend", err)
 		if time.Now().Add(retry).After(end) {
-			return nil, held{}, err
+			return nil, picked{}, err
 		}
 		select {
 		case <-time.After(retry):
 		case <-e.ctx.Done():
-			return nil, held{}, err
+			return nil, picked{}, err
 		}
 	}
 }

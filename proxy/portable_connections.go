@@ -51,7 +51,7 @@ func (l *udpListener) describe(f *registry.Frontend) []Connection {
 	var list []Connection
 	for _, fl := range l.flows {
 		d := Connection{
-			Frontend: f, Client: fl.client, Listener: l.at, Backend: *fl.held.backend(),
+			Frontend: f, Client: fl.client, Listener: l.at, Backend: *fl.picked.backend(),
 			Started: fl.started, State: Unanswered, BytesUp: fl.up, BytesDown: fl.down.Load(),
 		}
 		if fl.down.Load() > 0 || fl.answered {

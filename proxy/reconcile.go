@@ -310,9 +310,16 @@ func (p *Proxy) set(key registry.FrontendKey, f *frontend) {
 	}
 }
 
-// listen opens a listener, or notes and reports that it cannot be.
+// listen opens a listener, or notes and reports that it cannot be. A Frontend
+// that has the address and comes after f gives it up.
 func (p *Proxy) listen(f *frontend, at ListenAddr) {
 	if holder := p.held[f.socket(at)]; holder != nil {
+		if (place{f, at}).compare(place{holder, at}) < 0 {
+			p.closeListener(holder, opened{at, holder.open.get(at)})
+			p.listen(f, at)
+			p.listen(holder, at) // fails, and says who has it
+			return
+		}
 		p.fail(f, at, fmt.Errorf("listen on %s: %w", at.AddrPort, &HeldError{holder.now.Load()}))
 		return
 	}

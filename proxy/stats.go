@@ -15,8 +15,9 @@ type Stats struct {
 	Unserved uint64 // connections reset because no Backend answered
 
 	// Backends has those that are, and those that are gone and still have
-	// something open, ordered by address. What a Backend has had that is gone
-	// stays in the Frontend's counts; when it comes back its own begin anew.
+	// something open from before, ordered by address. What a Backend has had that
+	// is gone stays in the Frontend's counts; when it comes back its own begin
+	// anew. A dial that was under way as it went counts for the Frontend alone.
 	Backends []BackendStats
 }
 

@@ -285,6 +285,33 @@ func testSilentBackendsCostLittle(t *testing.T, start starter) {
 	}
 }
 
+// TestWhatLeftIsNotDialled checks that a Backend that leaves while a connection
+// waits for another one is not dialled for it any more.
+func TestWhatLeftIsNotDialled(t *testing.T) { eachEngine(t, testWhatLeftIsNotDialled) }
+
+func testWhatLeftIsNotDialled(t *testing.T, start starter) {
+	const hedge = 500 * time.Millisecond
+	h := start(t, Limits{Hedge: hedge, DialTimeout: 2 * hedge})
+	vip := freePort(t, "127.96.0.5")
+	dark := silent(t)
+	gone, n := named(t, "gone")
+	late, _ := named(t, "late")
+	h.serve(vip, tcp, ends(dark, gone)...)
+	if h.next(vip, tcp) != dark {
+		ask(vip)
+	}
+	before, begin := n.Load(), time.Now()
+	c := dialTCP(t, vip)
+	waitFor(t, "the choice", func() bool { return h.next(vip, tcp) != dark })
+	h.serve(vip, tcp, ends(dark, late)...)
+	if time.Since(begin) > hedge {
+		t.Skip("SKIP: this machine is too slow to change a Backend within the hedge delay")
+	}
+	if _, err := c.Read(make([]byte, 1)); !isReset(err) || n.Load() != before {
+		t.Errorf("read %v, and the backend that has left got %d connections; want a reset, and none", err, n.Load()-before)
+	}
+}
+
 func TestNobodyAnswers(t *testing.T) { eachEngine(t, testNobodyAnswers) }
 
 func testNobodyAnswers(t *testing.T, start starter) {

@@ -60,7 +60,7 @@ func (l *udpListener) update(f *registry.Frontend) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, fl := range l.flows {
-		if f.Serving(fl.held.backend().Address) == nil {
+		if f.Serving(fl.picked.backend().Address) == nil {
 			l.end(fl)
 		}
 	}
@@ -172,7 +172,7 @@ func (l *udpListener) open(client netip.AddrPort) *flow {
 	fl := &flow{listener: l, client: client, started: time.Now()}
 	fl.heard.Store(time.Now().UnixNano())
 	if !l.repick(fl) {
-		fl.held.release()
+		fl.picked.release()
 		l.engine.descriptors.add(-perFlow)
 		return nil
 	}
@@ -189,14 +189,14 @@ func (l *udpListener) repick(fl *flow) bool {
 	if fl.conn != nil {
 		fl.conn.Close()
 		fl.conn = nil
-		fl.refused = append(fl.refused, fl.held.backend().Address)
-		fl.held.choice.Failed(fl.held.place, syscall.ECONNREFUSED, l.engine.clock())
+		fl.refused = append(fl.refused, fl.picked.backend().Address)
+		fl.picked.choice.Failed(fl.picked.place, syscall.ECONNREFUSED, l.engine.clock())
 		fl.counters.dialErrors.Add(1)
 		l.leave(fl)
-		fl.held.release()
+		fl.picked.release()
 	}
 	choice := l.frontend.picker.Pick(fl.client.Addr(), l.engine.clock())
-	fl.held, fl.proven = held{choice, 0}, false
+	fl.picked, fl.proven = picked{choice, 0}, false
 	for i := range choice.Len() {
 		b := choice.At(i)
 		if slices.Contains(fl.refused, b.Address) || l.engine.dialer.own.contains(b.Address) {
@@ -221,7 +221,7 @@ func (l *udpListener) repick(fl *flow) bool {
 			}
 		})
 		choice.Move(0, i)
-		fl.conn, fl.held.place, fl.counters = conn, i, counters
+		fl.conn, fl.picked.place, fl.counters = conn, i, counters
 		l.engine.wg.Go(func() { fl.answer(conn, counters) })
 		return true
 	}
@@ -231,7 +231,7 @@ func (l *udpListener) repick(fl *flow) bool {
 // leave notes that a flow has left its Backend. The caller must hold mu.
 func (l *udpListener) leave(fl *flow) {
 	fl.counters.activeFlows.Add(-1)
-	l.tally.leave(fl.held.backend().Address, fl.counters)
+	l.tally.leave(fl.picked.backend().Address, fl.counters)
 }
 
 // end ends a flow. The caller must hold mu.
@@ -245,7 +245,7 @@ func (l *udpListener) end(fl *flow) {
 		fl.conn.Close()
 		l.leave(fl)
 	}
-	fl.held.release()
+	fl.picked.release()
 	l.engine.descriptors.add(-perFlow)
 	l.tally.activeFlows.Add(-1)
 }

@@ -351,3 +351,54 @@ func testLateAnswers(t *testing.T, start starter) {
 		late.WriteToUDPAddrPort([]byte("late"), from)
 	}
 }
+
+// TestFlowLeavesOutWhatIsGone has a Backend refuse that has had a flow for long,
+// of a client that gets no answers: the flow does not move on to one that has
+// left the Service meanwhile.
+func TestFlowLeavesOutWhatIsGone(t *testing.T) { eachEngine(t, testFlowLeavesOutWhatIsGone) }
+
+func testFlowLeavesOutWhatIsGone(t *testing.T, start starter) {
+	h := start(t, Limits{})
+	vip := freePort(t, "127.96.0.5")
+	sinks := make(map[netip.AddrPort]*net.UDPConn)
+	sink := func() netip.AddrPort {
+		p, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { p.Close() })
+		addr := netip.MustParseAddrPort(p.LocalAddr().String())
+		sinks[addr] = p
+		return addr
+	}
+	receives := func(addr netip.AddrPort, within time.Duration) bool {
+		sinks[addr].SetReadDeadline(time.Now().Add(within))
+		_, _, err := sinks[addr].ReadFromUDPAddrPort(make([]byte, 1))
+		return err == nil
+	}
+	first, gone, late := sink(), sink(), sink()
+	h.serve(vip, udp, ends(first, gone)...)
+	if h.next(vip, udp) == gone {
+		first, gone = gone, first
+	}
+	client := dialUDP(t, vip)
+	client.Write([]byte("x"))
+	if !receives(first, patience) {
+		t.Fatal("the flow has another Backend")
+	}
+	h.serve(vip, udp, ends(first, late)...)
+	sinks[first].Close()
+	arrived := false
+	for range 50 { // those that are refused are lost
+		client.Write([]byte("x"))
+		if arrived = receives(late, 50*time.Millisecond); arrived {
+			break
+		}
+	}
+	if !arrived {
+		t.Error("the one that has come receives nothing")
+	}
+	if receives(gone, 50*time.Millisecond) {
+		t.Error("the one that has left receives datagrams")
+	}
+}

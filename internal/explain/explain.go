@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,6 +47,7 @@ type explainer struct {
 
 	service *corev1.Service
 	address netip.Addr // that was asked for in place of a name
+	number  string     // of the port that was asked for; "" for its name, or for none
 }
 
 // Explain answers a Question. It is an error when that makes no sense.
@@ -110,6 +113,9 @@ func (e *explainer) connection() error {
 	case e.service.Spec.ClusterIP == corev1.ClusterIPNone:
 		e.ServiceType = "headless"
 	}
+	if _, err := strconv.ParseUint(port, 10, 16); err == nil {
+		e.number = port
+	}
 	if sp, ok := e.port(port); ok {
 		e.served(sp)
 	}
@@ -153,6 +159,7 @@ func (e *explainer) byAddress(addr netip.Addr, port string) bool {
 // port finds the port of the Service that is asked for, or concludes.
 func (e *explainer) port(want string) (corev1.ServicePort, bool) {
 	var same, other []string // ports of the protocol, and of others
+	var moved []string       // addresses at which the port is that was asked for
 	var only corev1.ServicePort
 	for _, p := range e.service.Spec.Ports {
 		text := strings.TrimSpace(fmt.Sprintf("%s %d/%s", p.Name, p.Port, p.Protocol))
@@ -160,9 +167,10 @@ func (e *explainer) port(want string) (corev1.ServicePort, bool) {
 			other = append(other, text)
 			continue
 		}
-		if want != "" && (want == p.Name || want == fmt.Sprint(p.Port) || e.isMoved(p, want)) {
+		if want != "" && want == p.Name || e.number != "" && e.isPort(p) {
 			return p, true
 		}
+		moved = append(moved, e.elsewhere(p)...)
 		only, same = p, append(same, text)
 		if want != "" && want == p.TargetPort.String() {
 			e.advise("%s is the targetPort, of the pods; clients connect to port %d", want, p.Port)
@@ -173,6 +181,8 @@ func (e *explainer) port(want string) (corev1.ServicePort, bool) {
 		return only, true
 	case want == "":
 		e.conclude(false, "a port is needed: %s has %s", e.Service, orNone(same))
+	case len(moved) > 0:
+		e.conclude(false, "connections are refused: port %s of service %q is at %s there", want, e.service.Name, orNone(moved))
 	default:
 		e.conclude(false, "service %q has no %s port %s: connections are refused", e.service.Name, e.protocol(), want)
 	}
@@ -180,21 +190,54 @@ func (e *explainer) port(want string) (corev1.ServicePort, bool) {
 	return corev1.ServicePort{}, false
 }
 
-// isMoved reports whether a port of the Service is listened at under another
-// number in a View.
-func (e *explainer) isMoved(p corev1.ServicePort, want string) bool {
+// isPort reports whether a port of the Service has the number that was asked
+// for, at the address, if one was.
+func (e *explainer) isPort(p corev1.ServicePort) bool {
+	if !e.address.IsValid() && fmt.Sprint(p.Port) == e.number {
+		return true
+	}
+	return slices.ContainsFunc(e.keys(p), e.isAsked)
+}
+
+// keys returns the Frontends of a port of the Service that the Question may be
+// about: those at its ClusterIPs, and for an address all others too.
+func (e *explainer) keys(p corev1.ServicePort) (list []registry.FrontendKey) {
 	for _, ip := range registry.ClusterIPs(e.service) {
-		addr, err := netip.ParseAddr(ip)
-		if err != nil {
-			continue
+		if addr, err := netip.ParseAddr(ip); err == nil {
+			list = append(list, registry.FrontendKey{Address: addr, Port: uint16(p.Port), Protocol: p.Protocol})
 		}
-		for _, at := range e.Listen(registry.FrontendKey{Address: addr, Port: uint16(p.Port), Protocol: p.Protocol}) {
-			if want == fmt.Sprint(at.Port()) && (!e.address.IsValid() || at.Addr() == e.address) {
-				return true
+	}
+	if e.address.IsValid() {
+		for _, f := range e.snap.Explain(e.service, p).Frontends {
+			list = append(list, f.FrontendKey)
+		}
+	}
+	return list
+}
+
+// isAsked reports whether a Frontend is at the address and the number that were
+// asked for, itself or in a View; any is, where none was.
+func (e *explainer) isAsked(key registry.FrontendKey) bool {
+	is := func(at netip.AddrPort) bool {
+		return (!e.address.IsValid() || at.Addr() == e.address) && (e.number == "" || fmt.Sprint(at.Port()) == e.number)
+	}
+	return is(key.AddrPort()) || slices.ContainsFunc(e.Listen(key), is)
+}
+
+// elsewhere returns where a port that has the number that was asked for is at
+// the address, if it was moved there.
+func (e *explainer) elsewhere(p corev1.ServicePort) (list []string) {
+	if fmt.Sprint(p.Port) != e.number {
+		return nil
+	}
+	for _, key := range e.keys(p) {
+		for _, at := range e.Listen(key) {
+			if at.Addr() == e.address && !slices.Contains(list, at.String()) {
+				list = append(list, at.String())
 			}
 		}
 	}
-	return p.NodePort != 0 && want == fmt.Sprint(p.NodePort) && e.address.IsValid()
+	return list
 }
 
 func orNone(list []string) string {

@@ -85,13 +85,20 @@ spec: {clusterIP: 10.97.0.1, ports: [{port: 8080}]}
 kind: Endpoints
 metadata: {name: outside}
 subsets: [{addresses: [{ip: 10.1.0.8}], ports: [{port: 8080}]}]
+---
+kind: Service
+metadata: {name: exposed, namespace: finance}
+spec: {type: NodePort, clusterIP: 10.96.0.52, externalIPs: [192.0.2.8], selector: {app: payment}, ports: [{port: 80, nodePort: 30080}]}
 `
 
 // parts returns Parts over the objects: with one View, in which 10.96.x.y is
-// 127.96.x.y, and ports under 1024 are moved.
+// 127.96.x.y, and ports under 1024 are moved. Node ports are at an external IP too.
 func parts(t *testing.T) *Parts {
 	t.Helper()
 	store := registry.NewStore()
+	store.SetLocal(registry.Local{
+		Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}, NodePorts: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("192.0.2.8")},
+	})
 	var list []registry.Object
 	for doc := range strings.SplitSeq(objects, "\n---\n") {
 		var meta struct{ Kind string }
@@ -141,7 +148,10 @@ func parts(t *testing.T) *Parts {
 			if addr, ok := local(key.Address); ok {
 				return []netip.AddrPort{netip.AddrPortFrom(addr, moved(key))}
 			}
-			return nil
+			if key.Address.As4()[0] == 10 {
+				return nil
+			}
+			return []netip.AddrPort{key.AddrPort()} // a node port, or an external IP
 		},
 		Failed: func(f *registry.Frontend, addr netip.AddrPort) string {
 			if f.Service.Name == "blocked" {
@@ -175,11 +185,18 @@ func TestConclusion(t *testing.T) {
 		{"tcp 10.96.0.42:http", true, "1 of 1 endpoint can be used", ""},
 		{"tcp 127.96.0.42:8080", true, "1 of 1 endpoint can be used", ""},
 		{"tcp 127.96.0.42:9090", true, "1 of 1 endpoint can be used", ""},
+		{"tcp 10.96.0.52:80", true, "1 of 1 endpoint can be used", ""},
+		{"tcp 127.96.0.52:8080", true, "1 of 1 endpoint can be used", ""},
+		{"tcp 127.0.0.1:30080", true, "1 of 1 endpoint can be used", ""},
+		{"tcp 192.0.2.8:80", true, "1 of 1 endpoint can be used", ""},
 		{"tcp PAYMENT-service.finance:80", true, "1 of 1 endpoint can be used", ""},
 
 		{"tcp payment-service.finance", false, "a port is needed: finance/payment-service has http 80/TCP, metrics 9090/TCP", "finance/payment-service has the ports: http 80/TCP, metrics 9090/TCP, dns 53/UDP"},
 		{"tcp payment-service.finance:81", false, `service "payment-service" has no TCP port 81: connections are refused`, "finance/payment-service has the ports: http 80/TCP, metrics 9090/TCP, dns 53/UDP"},
 		{"tcp 10.96.0.42:8080", false, `service "payment-service" has no TCP port 8080: connections are refused`, "8080 is the targetPort, of the pods; clients connect to port 80\nfinance/payment-service has the ports: http 80/TCP, metrics 9090/TCP, dns 53/UDP"},
+		{"tcp 127.96.0.42:80", false, `connections are refused: port 80 of service "payment-service" is at 127.96.0.42:8080 there`, "finance/payment-service has the ports: http 80/TCP, metrics 9090/TCP, dns 53/UDP"},
+		{"tcp 10.96.0.52:30080", false, `service "exposed" has no TCP port 30080: connections are refused`, "finance/exposed has the ports: 80/TCP"},
+		{"tcp 127.96.0.52:30080", false, `service "exposed" has no TCP port 30080: connections are refused`, "finance/exposed has the ports: 80/TCP"},
 		{"udp payment-service.finance:80", false, `service "payment-service" has no UDP port 80: connections are refused`, "finance/payment-service has the ports: dns 53/UDP, http 80/TCP, metrics 9090/TCP"},
 
 		{"tcp payment-service:80", false, `services "payment-service" not found in namespace "default"` + ours, `namespace "finance" has a service of that name: payment-service.finance`},

@@ -3,7 +3,6 @@ package explain
 import (
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -29,22 +28,13 @@ func (e *explainer) served(port corev1.ServicePort) {
 	}
 	var all []registry.Verdict
 	for _, f := range trace.Frontends {
-		if !e.isAsked(f.Frontend) {
+		if !e.isAsked(f.FrontendKey) || !e.address.IsValid() && f.Reach != registry.ByClusterIP {
 			continue
 		}
 		e.Frontends = append(e.Frontends, e.frontend(f))
 		all = append(all, f.Endpoints...)
 	}
 	e.concludeServed(trace, all)
-}
-
-// isAsked reports whether the Question is about a Frontend: at the address that
-// was asked for, or when that was a name at a ClusterIP.
-func (e *explainer) isAsked(f *registry.Frontend) bool {
-	if !e.address.IsValid() {
-		return f.Reach == registry.ByClusterIP
-	}
-	return f.Address == e.address || slices.ContainsFunc(e.Listen(f.FrontendKey), func(at netip.AddrPort) bool { return at.Addr() == e.address })
 }
 
 // frontend says how one Frontend is served.

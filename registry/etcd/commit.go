@@ -2,10 +2,12 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"usher/registry"
@@ -47,7 +49,8 @@ func (e *ConflictError) Error() string {
 // does not hold. No two ops may have the same Key.
 //
 // It makes one attempt. ErrUnavailable says that there was no answer within
-// 2 s: then the ops were not written, unless the error is ErrUncertain too.
+// 2 s, or that etcd has no space for the ops: then they were not written, unless
+// the error is ErrUncertain too.
 func (c *Client) Commit(ctx context.Context, ops ...Op) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -74,7 +77,8 @@ func (c *Client) Commit(ctx context.Context, ops ...Op) (int64, error) {
 	known := c.known()
 	resp, err := c.etcd.Txn(ctx).If(conditions...).Then(writes...).Else(reads...).Commit()
 	if err != nil {
-		if isUnanswered(err) && outcome.sent.Load() {
+		// "No space" may be said of a write that was made all the same.
+		if (isUnanswered(err) || errors.Is(err, rpctypes.ErrNoSpace)) && outcome.sent.Load() {
 			return 0, fmt.Errorf("commit: %w: %w", ErrUncertain, explain(err))
 		}
 		return 0, fmt.Errorf("commit: %w", explain(err))

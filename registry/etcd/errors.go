@@ -24,8 +24,9 @@ var (
 	ErrUnavailable = errors.New("the registry is not available")
 
 	// ErrUncertain says that a write reached etcd, or may have, and that its
-	// answer is missing. Whoever needs to know has to read it back: the write
-	// may even be made later, while it is on its way.
+	// answer is missing, or leaves it open: of a write that uses up the space etcd
+	// says that there is none, and makes it. Whoever needs to know has to read it
+	// back: the write may even be made later, while it is on its way.
 	ErrUncertain = errors.New("it is not known whether the write was made")
 )
 

@@ -89,7 +89,7 @@ func RunServer(ctx context.Context, c ServerConfig, parent io.Reader) error {
 	return c.close(server)
 }
 
-// open makes the directories and takes the lock.
+// open makes the directories and takes the lock, which it waits for.
 func (c ServerConfig) open(ctx context.Context) (unlock func() error, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make directory of etcd: %w", err)
@@ -97,17 +97,24 @@ func (c ServerConfig) open(ctx context.Context) (unlock func() error, err error)
 	if err := os.Chmod(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("close directory of etcd: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(c.Socket), 0o700); err != nil {
-		return nil, fmt.Errorf("make directory of the socket: %w", err)
+	// A server that ends removes the socket, and its directory below the
+	// temporary one: it must be gone before this one makes its own.
+	if unlock, err = waitLock(ctx, c.Dir, stopGrace+2*time.Second); err != nil {
+		return nil, err
 	}
-	if inTemporary(c.Socket) {
-		if err := makePrivate(filepath.Dir(c.Socket)); err != nil {
-			return nil, err
-		}
+	if err := c.makeSocketDir(); err != nil {
+		return nil, errors.Join(err, unlock())
 	}
-	// A server that ends removes the socket: it must be gone before this one
-	// makes its own.
-	return waitLock(ctx, c.Dir, stopGrace+2*time.Second)
+	return unlock, nil
+}
+
+func (c ServerConfig) makeSocketDir() error {
+	if dir := filepath.Dir(c.Socket); inTemporary(c.Socket) {
+		return makePrivate(dir)
+	} else if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make directory of the socket: %w", err)
+	}
+	return nil
 }
 
 // serve waits until ctx is done, or the server has ended by itself, and keeps

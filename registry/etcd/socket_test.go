@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 )
 
 func TestSocketPath(t *testing.T) {
@@ -66,5 +67,39 @@ func TestForeignDirectory(t *testing.T) {
 	}
 	if _, err := Dial(t.Context(), Config{Endpoints: []string{"unix://" + socket}}); err == nil {
 		t.Error("a socket in another user's directory was dialled")
+	}
+}
+
+// TestDeepSuccessor has a server wait in such a directory for another that is
+// about to end: that removes the directory of the socket as it does.
+func TestDeepSuccessor(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", 120))
+	config := ServerConfig{Dir: dir, Socket: SocketPath(dir)}
+	private := filepath.Dir(config.Socket)
+	synctest.Test(t, func(t *testing.T) {
+		unlock, err := config.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			unlock, err := config.open(t.Context())
+			if err == nil {
+				err = unlock()
+			}
+			done <- err
+		}()
+		synctest.Wait() // it waits for the lock
+		if err := os.Remove(private); err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+	if _, err := os.Stat(private); err != nil {
+		t.Errorf("the directory of the socket: %v", err)
 	}
 }

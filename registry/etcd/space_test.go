@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -86,6 +87,40 @@ func TestNoSpace(t *testing.T) {
 	if starts := s.started(); starts != 1 {
 		t.Errorf("the server was started %d times", starts)
 	}
+}
+
+// TestNoSpaceUncertain uses up the space of a server with writes that are under
+// way together. etcd refuses some of them only after it has made them.
+func TestNoSpaceUncertain(t *testing.T) {
+	s := startServerIn(t, filepath.Join(t.TempDir(), "etcd"), t.Output(), fmt.Sprint(quotaEnv, "=", testQuota))
+	c := s.client()
+	const writers, writes = 8, 5
+	fate := make([]error, writers*writes)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := w; i < len(fate); i += writers {
+				_, fate[i] = c.Commit(t.Context(), put(bigPod(i), 0))
+			}
+		})
+	}
+	wg.Wait()
+	refused, written := 0, 0
+	for i, err := range fate {
+		if err == nil {
+			continue
+		}
+		refused++
+		if _, getErr := c.Get(t.Context(), registry.KeyOf(bigPod(i))); getErr == nil {
+			written++
+			if !errors.Is(err, ErrUncertain) {
+				t.Errorf("%s was written: %v", bigPod(i).Name, err)
+			}
+		} else if !errors.Is(getErr, ErrNotFound) {
+			t.Fatal(getErr)
+		}
+	}
+	t.Logf("%d of %d writes refused, %d of them written", refused, len(fate), written)
 }
 
 // TestNoSpaceByHistory uses up the space of a server by writing one object
