@@ -174,7 +174,7 @@ func TestRemovedBeforeAnswer(t *testing.T) { eachEngine(t, testRemovedBeforeAnsw
 func testRemovedBeforeAnswer(t *testing.T, start starter) {
 	h := start(t, Limits{DialTimeout: patience})
 	vip := freePort(t, "127.96.0.5")
-	slow, wake := asleep(t)
+	slow, wake, _ := asleep(t)
 	h.serveAs(vip, tcp, removed(registry.RemovedReset), ends(slow)...)
 	c := dialTCP(t, vip)
 	waitFor(t, "the connection to be dialled", func() bool { return h.statsOf(vip).Connections == 1 })

@@ -62,8 +62,8 @@ func (q *dialQueue) pop() {
 func (c *conn) target(attempt uint8) *registry.Backend { return c.choice.At(int(attempt) - 1) }
 
 // nextDial begins a connection to the next Backend that was not tried yet and
-// still serves, and watches it. It returns no attempt when there is none, or when this host has
-// no means for it, which is no Backend's fault.
+// still serves, and watches it. It returns no attempt when there is none, or when
+// this host has no means for it, which is no Backend's fault.
 func (l *loop) nextDial(c *conn, events uint32) dial {
 	for int(c.tried) < min(c.choice.Len(), maxAttempt) {
 		c.tried++

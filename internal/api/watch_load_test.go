@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strconv"
 	"strings"
@@ -174,4 +176,90 @@ func heapInUse() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// A pausedWriter holds up what follows its first flush until pause is closed.
+type pausedWriter struct {
+	http.ResponseWriter
+	pause chan struct{}
+}
+
+func (p *pausedWriter) FlushError() error {
+	err := http.NewResponseController(p.ResponseWriter).Flush()
+	<-p.pause
+	return err
+}
+
+func (p *pausedWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+func TestWatchLimit(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	d := newDoor(admitLocal)
+	for range maxWatches {
+		d.watches <- struct{}{}
+	}
+	got := ask(t, s.handler(d), "GET", "/api/v1/services?watch=1", "")
+	if got.code != http.StatusTooManyRequests || got.status.Reason != "TooManyRequests" || got.header.Get("Retry-After") != "1" {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+	if got := ask(t, s.handler(d), "GET", "/api/v1/services", ""); got.code != http.StatusOK {
+		t.Errorf("a list beside them: %d %s", got.code, got.body)
+	}
+	openWatch(t, s.handler(newDoor(admitLocal)), "/api/v1/services?watch=1&timeoutSeconds=1").end()
+	<-d.watches
+	w := openWatch(t, s.handler(d), "/api/v1/services?watch=1&timeoutSeconds=1")
+	w.end()
+	if got := len(d.watches); got != maxWatches-1 {
+		t.Errorf("%d watches are open, want %d: the last one has ended", got, maxWatches-1)
+	}
+}
+
+// A watch goes on when other requests would have been cut off.
+func TestLongWatch(t *testing.T) {
+	s, _ := newTestServer(t, 9)
+	s.limits.read, s.limits.write, s.limits.header, s.limits.bookmark = 200*time.Millisecond, 200*time.Millisecond, 200*time.Millisecond, 50*time.Millisecond
+	_, control, _ := start(t, s)
+	resp, err := tcpClient(t).Get("http://" + control + "/api/v1/services?watch=1&resourceVersion=9&allowWatchBookmarks=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	w := &stream{t, resp, json.NewDecoder(resp.Body)}
+	for range 20 {
+		w.expect("BOOKMARK @9")
+	}
+}
+
+// A client that does not read is cut off, and holds nobody up.
+func TestSlowReader(t *testing.T) {
+	s, store := newTestServer(t, 9)
+	s.limits.stall = 200 * time.Millisecond
+	srv := httptest.NewUnstartedServer(s.Handler())
+	ended := make(chan struct{}, 1)
+	srv.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			ended <- struct{}{}
+		}
+	}
+	srv.Start()
+	defer srv.Close()
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "GET /api/v1/services?watch=1&resourceVersion=9 HTTP/1.1\r\nHost: x\r\n\r\n")
+	if line, err := bufio.NewReaderSize(c, 16).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
+		t.Fatalf("%q, %v", line, err)
+	}
+	svc := service("x", "a", "10.96.1.1")
+	svc.Annotations = map[string]string{"big": strings.Repeat("x", 64<<10)}
+	for revision := int64(10); revision < 400; revision++ { // 25 MB, far more than the buffers of a socket
+		put(store, revision, svc.DeepCopy())
+	}
+	select {
+	case <-ended:
+	case <-time.After(testTimeout):
+		t.Error("the watch goes on")
+	}
 }

@@ -40,7 +40,7 @@ func TestDiff(t *testing.T) {
 		"new":             {service("web", ""), 1, "--- LIVE/v1.Service.default.web\n+++ MERGED/v1.Service.default.web\n@@ -0,0 +1,"},
 		"with a group":    {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s}\naddressType: IPv4\n", 1, "MERGED/discovery.k8s.io.v1.EndpointSlice.default.s\n"},
 		"wrong":           {other, 2, "The Namespace \"B\" is invalid: metadata.name: "},
-		"one is wrong":    {namespace("tier: back") + other, 2, "The Namespace \"B\" is invalid: metadata.name: "},
+		"one is refused":  {service("web", "") + strings.Replace(namespace(""), "name: a", `name: a, resourceVersion: "99"`, 1), 2, "Error from server (Conflict): "},
 		"nothing to read": {"---\n", 0, ""},
 	}
 	for name, tt := range tests {

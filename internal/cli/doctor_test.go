@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
@@ -79,6 +80,16 @@ func TestNeedRoot(t *testing.T) {
 		"  to see the commands: usher setup route --blackhole --config c.yaml --server unix:/x --dry-run"
 	if err := needRoot(1000, false, words); err == nil || err.Error() != want {
 		t.Errorf("%v, want\n%s", err, want)
+	}
+}
+
+// A daemon that runs and does not say its ranges has others than a configuration,
+// perhaps.
+func TestServiceRangesOfDaemon(t *testing.T) {
+	g := &globals{env: Env{Getenv: func(string) string { return "" }}}
+	refused := errors.New("Unauthorized")
+	if ranges, err := g.serviceRanges(nil, refused, ""); !errors.Is(err, refused) {
+		t.Errorf("%v, %v", ranges, err)
 	}
 }
 
